@@ -1,0 +1,1 @@
+"""Storage to frames to tables; no torch and no ray."""

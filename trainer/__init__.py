@@ -1,0 +1,1 @@
+"""The training room: one trial, blind to Ray, MLflow and to other trials."""

@@ -1,0 +1,412 @@
+"""What a trial leaves in storage: names, schemas, atomic reading and writing, and the state of a trial.
+
+Loads neither torch nor ray, so that every room can read what training left. Storage is a local folder, a shared folder
+or an object store (pyarrow filesystems). Every JSON record carries the SHA-256 of its own content: a record that was
+cut, edited or rotted is a `DamagedRecord`, never a number.
+"""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import pyarrow.fs as arrow_fs
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trainer.spec import TrialSpec
+
+# --- storage ------------------------------------------------------------------------------------------------------
+
+
+class Storage:
+    """A folder that may be local or remote; paths inside it are relative, with forward slashes."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        if "://" in url:
+            self._filesystem, self._root = arrow_fs.FileSystem.from_uri(url)
+        else:
+            self._filesystem, self._root = arrow_fs.LocalFileSystem(), str(Path(url).expanduser().absolute())
+        self.is_local = isinstance(self._filesystem, arrow_fs.LocalFileSystem)
+
+    def locate(self, path: str) -> str:
+        """Where `path` lies, as a person would write it."""
+        return f"{self._root}/{path}" if self.is_local else f"{self.url.rstrip('/')}/{path}"
+
+    def _full(self, path: str) -> str:
+        parts = path.split("/")
+        if any(part in ("", ".", "..") for part in parts):
+            raise ValueError(f"{path!r} is no path inside the storage {self.url}")
+        return f"{self._root}/{path}"
+
+    def read(self, path: str) -> bytes:
+        """Read a file. Raises: FileNotFoundError where there is none."""
+        with self._filesystem.open_input_stream(self._full(path)) as stream:
+            return bytes(stream.read())
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file so that it appears whole or not at all.
+
+        Raises: OSError that names the path and what is free, where the storage is full or away.
+        """
+        full = self._full(path)
+        try:
+            if self.is_local:
+                _write_local(Path(full), content)
+            else:
+                with self._filesystem.open_output_stream(full) as stream:
+                    stream.write(content)
+        except OSError as error:
+            raise OSError(f"cannot write {self.locate(path)} ({self._free_space()}): {error}") from error
+
+    def _free_space(self) -> str:
+        with suppress(OSError):
+            if self.is_local:
+                stat = os.statvfs(next(p for p in (Path(self._root), *Path(self._root).parents) if p.exists()))
+                return f"{stat.f_bavail * stat.f_frsize / 2**20:.0f} MiB free"
+        return "free space unknown"
+
+    def names(self, path: str) -> list[str]:
+        """Sorted names of the files and folders directly below `path`; empty where there is no such folder."""
+        selector = arrow_fs.FileSelector(self._full(path), allow_not_found=True)
+        return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+
+    def exists(self, path: str) -> bool:
+        """Whether a file or folder is there."""
+        return bool(self._filesystem.get_file_info(self._full(path)).type != arrow_fs.FileType.NotFound)
+
+    def modified(self, path: str) -> float:
+        """Time of the last change by the storage's clock, in unix seconds; 0 where there is nothing."""
+        info = self._filesystem.get_file_info(self._full(path))
+        return info.mtime_ns / 1e9 if info.mtime_ns else 0.0
+
+    def now(self) -> float:
+        """The storage's clock, in unix seconds: what a file written now is stamped with."""
+        probe = f"clock/{uuid.uuid4().hex}"
+        self.write(probe, b"")
+        stamp = self.modified(probe)
+        self.remove(probe)
+        return stamp
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a whole folder; nothing happens where there is none."""
+        full = self._full(path)
+        with suppress(FileNotFoundError):
+            if self._filesystem.get_file_info(full).type == arrow_fs.FileType.Directory:
+                self._filesystem.delete_dir(full)
+            else:
+                self._filesystem.delete_file(full)
+
+
+def _write_local(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+# --- sealed records -----------------------------------------------------------------------------------------------
+
+
+class DamagedRecord(ValueError):  # noqa: N818  (it names what was found, not that something went wrong here)
+    """A record whose content does not fit its seal or its schema."""
+
+
+RecordT = TypeVar("RecordT", bound="Record")
+
+
+class Record(BaseModel):
+    """A frozen record that is written sealed and refuses to be read broken. Unknown fields are kept out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def sealed(self) -> bytes:
+        """JSON bytes with the digest of everything else under "sha256"."""
+        body = self.model_dump(mode="json")
+        return (json.dumps({**body, "sha256": _digest_of(body)}, indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def opened(cls, content: bytes, *, where: str) -> Self:
+        """Read sealed bytes. Raises: DamagedRecord naming `where`."""
+        try:
+            body = json.loads(content)
+            seal = body.pop("sha256")
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            raise DamagedRecord(f"{where} is not a sealed record: {error}") from error
+        if seal != _digest_of(body):
+            raise DamagedRecord(f"{where} was changed after it was written (its sha256 does not fit)")
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            raise DamagedRecord(f"{where} does not fit its schema: {error}") from error
+
+    @classmethod
+    def find(cls, storage: Storage, path: str) -> Self | None:
+        """Read a record, None where there is none. Raises: DamagedRecord."""
+        try:
+            content = storage.read(path)
+        except FileNotFoundError:
+            return None
+        return cls.opened(content, where=storage.locate(path))
+
+
+def _digest_of(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class TrainRecord(Record):
+    """Means of the training scalars since the record before, at `step` updates done; `time` in unix seconds."""
+
+    kind: Literal["train"] = "train"
+    step: int
+    time: float
+    scalars: dict[str, float]
+
+
+class EvaluationRecord(Record):
+    """One network judged after `step` updates.
+
+    `confusion` [C][C] counts pixels, rows truth, columns prediction; `class_iou` [C] in [0, 1] with None where a class
+    is in neither; `mean_iou` is the mean over the others; `eval_size` is (height, width) of what was compared.
+    """
+
+    kind: Literal["evaluation"] = "evaluation"
+    step: int
+    time: float
+    network: Literal["student", "teacher"]
+    confusion: tuple[tuple[int, ...], ...]
+    class_iou: tuple[float | None, ...]
+    mean_iou: float | None
+    num_undefined: int
+    eval_size: tuple[int, int]
+
+
+class Digests(Record):
+    """What must not change while a trial is half done: SHA-256 (or a plain word) of each number-deciding thing."""
+
+    code: str
+    data: str
+    split: str
+    weights: str
+    precision: str
+
+
+class Manifest(Record):
+    """What an attempt ran on. Written before its first step."""
+
+    trial_id: str
+    attempt: str
+    started: float
+    resumed_from_step: int
+    resumed_from_attempt: str | None
+    digests: Digests
+    versions: dict[str, str]
+    host: str
+    pid: int
+    device: str
+    world_size: int
+    threads: int
+    options: dict[str, Any]
+    class_names: tuple[str, ...]
+    num_labeled: int
+    num_unlabeled: int
+    labeled_names: tuple[str, ...]
+
+
+class Segment(Record):
+    """One file of metric records that belongs to a history."""
+
+    attempt: str
+    file: str
+    sha256_of_file: str
+
+
+class FileSeal(Record):
+    """Length and SHA-256 of one file."""
+
+    num_bytes: int
+    sha256_of_file: str
+
+
+class Commit(Record):
+    """The marker that makes a checkpoint one: written last, naming its files and the whole history behind it."""
+
+    trial_id: str
+    attempt: str
+    step: int
+    time: float
+    digests: Digests
+    world_size: int
+    wall_seconds: float
+    files: dict[str, FileSeal]
+    segments: tuple[Segment, ...]
+
+
+class Result(Record):
+    """The last thing a trial writes: it is done. `evaluations` hold every judgement of its history."""
+
+    trial_id: str
+    attempt: str
+    num_steps: int
+    finished: float
+    wall_seconds: float
+    spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    digests: Digests
+    evaluations: tuple[EvaluationRecord, ...]
+    segments: tuple[Segment, ...]
+    weights_sha256: str | None
+
+
+class Failure(Record):
+    """Why a trial cannot be done by trying again."""
+
+    trial_id: str
+    attempt: str
+    reason: Literal["non_finite_loss", "bad_spec_or_data", "out_of_memory", "error"]
+    message: str
+    trace_tail: str
+    step: int
+    failed: float
+
+
+class DriverRecord(Record):
+    """The heartbeat of one `mixgrid run`: the trials it holds and the process behind it."""
+
+    driver: str
+    host: str
+    pid: int
+    process_started: float
+    table: str
+    trial_ids: tuple[str, ...]
+    finished: bool
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def trial_path(trial_id: str, *parts: str) -> str:
+    """The path of something a trial leaves. Raises: ValueError where an id could leave its folder."""
+    if not trial_id or not all(c.isalnum() or c in "-_" for c in trial_id):
+        raise ValueError(f"{trial_id!r} is no trial id")
+    return "/".join(("trials", trial_id, *parts))
+
+
+def attempt_path(trial_id: str, attempt: str, *parts: str) -> str:
+    """The path of something below one attempt."""
+    return trial_path(trial_id, "attempts", attempt, *parts)
+
+
+def new_attempt_name() -> str:
+    """A name no other attempt has; names sort by their start."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+def checkpoint_name(step: int) -> str:
+    """The folder of the checkpoint after `step` updates."""
+    return f"checkpoint-{step:08d}"
+
+
+def segment_name(step: int) -> str:
+    """The file of the metric records up to `step` updates."""
+    return f"metrics-{step:08d}.jsonl"
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def find_commits(storage: Storage, trial_id: str) -> list[Commit]:
+    """The sealed checkpoints of a trial over all its attempts, newest first; damaged markers are left out."""
+    commits = []
+    for attempt in storage.names(trial_path(trial_id, "attempts")):
+        for name in storage.names(attempt_path(trial_id, attempt)):
+            if name.startswith("checkpoint-"):
+                with suppress(DamagedRecord):
+                    commit = Commit.find(storage, attempt_path(trial_id, attempt, name, "commit.json"))
+                    if commit is not None and (commit.trial_id, commit.attempt) == (trial_id, attempt):
+                        commits.append(commit)
+    return sorted(commits, key=lambda commit: (commit.step, commit.time), reverse=True)
+
+
+def write_segment(storage: Storage, *, trial_id: str, attempt: str, step: int, records: Sequence[Record]) -> Segment:
+    """Write the metric records of a stretch of steps; they count once a commit names them."""
+    content = "".join(json.dumps(record.model_dump(mode="json"), sort_keys=True) + "\n" for record in records).encode()
+    storage.write(attempt_path(trial_id, attempt, segment_name(step)), content)
+    return Segment(attempt=attempt, file=segment_name(step), sha256_of_file=hashlib.sha256(content).hexdigest())
+
+
+def read_segments(
+    storage: Storage, trial_id: str, segments: Sequence[Segment]
+) -> Iterator[TrainRecord | EvaluationRecord]:
+    """The metric records of a history, in order of steps. Raises: DamagedRecord."""
+    for segment in segments:
+        path = attempt_path(trial_id, segment.attempt, segment.file)
+        try:
+            content = storage.read(path)
+        except FileNotFoundError as error:
+            raise DamagedRecord(f"{storage.locate(path)} is gone, but a checkpoint or result counts on it") from error
+        if hashlib.sha256(content).hexdigest() != segment.sha256_of_file:
+            raise DamagedRecord(f"{storage.locate(path)} was changed after it was written")
+        for line in content.decode().splitlines():
+            body = json.loads(line)
+            yield (EvaluationRecord if body["kind"] == "evaluation" else TrainRecord).model_validate(body)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialState:
+    """Where a trial stands, as read from storage: `step` updates are safe; `detail` is one line for a person."""
+
+    kind: Literal["done", "failed", "partial", "missing"]
+    step: int = 0
+    detail: str = ""
+
+
+def trial_state(storage: Storage, trial_id: str) -> TrialState:
+    """Done is what a valid result says; failed what a failure says; partial has a checkpoint; else missing."""
+    try:
+        result = read_result(storage, trial_id)
+    except DamagedRecord as error:
+        return TrialState("partial", detail=f"result not accepted: {error}")
+    if result is not None:
+        return TrialState("done", step=result.num_steps)
+    failure = read_failure(storage, trial_id)
+    if failure is not None:
+        return TrialState("failed", step=failure.step, detail=f"{failure.reason}: {failure.message}")
+    commits = find_commits(storage, trial_id)
+    if commits:
+        return TrialState("partial", step=commits[0].step)
+    return TrialState("missing")
+
+
+def read_result(storage: Storage, trial_id: str) -> Result | None:
+    """The result of a trial, None where there is none. Raises: DamagedRecord, also for another trial's result."""
+    result = Result.find(storage, trial_path(trial_id, "result.json"))
+    if result is None:
+        return None
+    try:
+        owner = TrialSpec.model_validate(result.spec).trial_id
+    except ValidationError as error:
+        raise DamagedRecord(f"the result of {trial_id} holds an invalid spec: {error}") from error
+    if (result.trial_id, owner) != (trial_id, trial_id):
+        raise DamagedRecord(f"the result in the folder of {trial_id} belongs to {owner}")
+    return result
+
+
+def read_failure(storage: Storage, trial_id: str) -> Failure | None:
+    """The failure of a trial; a damaged one does not count."""
+    with suppress(DamagedRecord):
+        return Failure.find(storage, trial_path(trial_id, "failure.json"))
+    return None
