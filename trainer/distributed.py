@@ -1,0 +1,84 @@
+"""Ranks of one trial: sums over the global batch and partners across ranks. Everything also works without a group."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's rank; 0 without a process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """Sum a detached tensor over all ranks; returns a new tensor of the same shape and dtype."""
+    if world_size() == 1:
+        return value.detach().clone()
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+class _GradientSum(torch.autograd.Function):
+    @staticmethod
+    def forward(_context: Any, value: Tensor) -> Tensor:
+        return global_sum(value)
+
+    @staticmethod
+    def backward(_context: Any, *gradients: Tensor) -> Tensor:
+        return global_sum(gradients[0].contiguous())
+
+
+def global_sum_with_gradient(value: Tensor) -> Tensor:
+    """Sum over all ranks; the gradient is summed over all ranks too."""
+    return value if world_size() == 1 else _GradientSum.apply(value)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def gather(value: Tensor) -> list[Tensor]:
+    """The detached tensors of all ranks, in order of rank; shapes must be equal."""
+    if world_size() == 1:
+        return [value.detach()]
+    parts = [torch.empty_like(value) for _ in range(world_size())]
+    dist.all_gather(parts, value.detach().contiguous())
+    return parts
+
+
+def next_of_global_batch(value: Tensor) -> Tensor:
+    """Give each sample the next one of the global batch, cyclic: what stands at i + 1 moves to i.
+
+    Args:
+        value: [n, ...], this rank's contiguous part of the global batch.
+    Returns: [n, ...]; the last sample of a rank gets the first of the next rank.
+    """
+    first = gather(value[:1])[(rank() + 1) % world_size()]
+    return torch.cat([value[1:], first])
+
+
+def shard(num_samples: int) -> slice:
+    """This rank's contiguous part of a global batch.
+
+    Raises: ValueError unless the world size divides the batch.
+    """
+    if num_samples % world_size():
+        raise ValueError(
+            f"a global batch of {num_samples} cannot be shared by {world_size()} ranks: "
+            "use a number of workers that divides every batch of the spec"
+        )
+    part = num_samples // world_size()
+    return slice(rank() * part, (rank() + 1) * part)
+
+
+def agree(flag: bool, device: torch.device) -> bool:
+    """Rank 0's answer, for every rank."""
+    if world_size() == 1:
+        return flag
+    word = torch.tensor([int(flag)], device=device)
+    dist.broadcast(word, 0)
+    return bool(word.item())
