@@ -410,3 +410,17 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
     with suppress(DamagedRecord):
         return Failure.find(storage, trial_path(trial_id, "failure.json"))
     return None
+
+
+# Files below trainer/ that cannot change a number: how it is stored, reported or asked to stop.
+_NOT_DECIDING = {"records.py", "checkpoint.py", "host.py", "run.py", "journal.py"}
+
+
+def code_digest() -> str:
+    """SHA-256 over the number-deciding files of the training room, by name and content."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(room.rglob("*.py")):
+        if path.name not in _NOT_DECIDING:
+            digest.update(path.relative_to(room).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

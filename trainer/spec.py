@@ -432,3 +432,15 @@ def read_spec(path: Path) -> TrialSpec:
         raise ValueError(f"cannot read the spec {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise ValueError(f"{path} is no valid trial spec: {error}") from error
+
+
+# The methods by the names people use; tables, previews and contract tests walk them.
+NAMED_METHODS: dict[str, Supervised | Mix] = {
+    "supervised": Supervised(),
+    "cutmix": Mix(mask=BoxMask()),
+    "cutmix_classmix_law": Mix(mask=BoxMask(law="classmix")),
+    "classmix": Mix(mask=ClassMask()),
+    "cowmix": Mix(mask=CowMask()),
+    "complexmix": Mix(mask=ComplexMask(), supervised_start=2000),
+    "complexmix_in_total": Mix(mask=ComplexMask(grid="in_total", classes="of_present"), supervised_start=2000),
+}

@@ -1,0 +1,1 @@
+"""The command `mixgrid`, a module per group of commands."""

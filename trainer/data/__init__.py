@@ -1,0 +1,1 @@
+"""Datasets, splits, the cache at training size, and the streams of batches."""

@@ -1,0 +1,1 @@
+"""The networks; they never import the loop, the run or the build."""

@@ -1,0 +1,342 @@
+"""A comparison table as a value: rows x fractions x seeds in a frame. The table is the spec; the cells follow from it.
+
+Loads neither torch nor ray.
+"""
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from trainer.spec import (
+    SGD,
+    Cityscapes,
+    Dataset,
+    DeepLabV2,
+    Evaluation,
+    InitialWeights,
+    Method,
+    Network,
+    Optimizer,
+    Part,
+    Poly,
+    Schedule,
+    TrialSpec,
+    View,
+    parse_fraction,
+)
+
+
+class TableError(ValueError):
+    """What is wrong with a table, a selection or a changed field, and where to change it."""
+
+
+class Frame(Part):
+    """What is equal for all rows of a controlled table, and how its numbers are chosen.
+
+    `selection`: "last" is the evaluation after the last step, "best" the best of all evaluations on the reported
+    images (optimistic; named in every heading). `reported_network` is judged in the table; both are recorded.
+    """
+
+    dataset: Dataset = Cityscapes()
+    view: View = View()
+    network: Network = DeepLabV2()
+    initial_weights: InitialWeights = "coco"
+    optimizer: Optimizer = SGD()
+    schedule: Schedule = Poly()
+    num_steps: int = 40_000
+    labeled_batch: int = 2
+    unlabeled_batch: int = 2
+    unlabeled_pool: Literal["remainder", "all"] = "remainder"
+    precision: Literal["float32", "bf16", "float64"] = "float32"
+    evaluation: Evaluation = Evaluation()
+    selection: Literal["last", "best"] = "last"
+    reported_network: Literal["student", "teacher"] = "student"
+
+    def spec_fields(self) -> dict[str, Any]:
+        """The frame's part of every trial's spec."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in TrialSpec.model_fields}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: a label, a method, and deviations from the frame as (dotted field, value).
+
+    `group` separates blocks of rows by a rule. `fractions` are the row's own, where it does not have all of the table's.
+    """
+
+    label: str
+    method: Method
+    group: int = 1
+    deviations: tuple[tuple[str, Any], ...] = ()
+    fractions: tuple[Fraction, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One trial in its place in a table."""
+
+    row: str
+    label_fraction: Fraction
+    seed: int
+    spec: TrialSpec
+
+    @property
+    def trial_id(self) -> str:
+        """The identity of its spec."""
+        return self.spec.trial_id
+
+    @property
+    def name(self) -> str:
+        """What a person types to name it: row@fraction#seed."""
+        return f"{self.row}@{self.label_fraction}#{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows x fractions x seeds in a frame.
+
+    `published` names the paper's values to print beside ours; `reference_row` is the row that others are compared
+    with; a demonstration says so wherever it is printed. `overrides` are fields changed by `--set`.
+    """
+
+    name: str
+    title: str
+    frame: Frame
+    rows: tuple[Row, ...]
+    fractions: tuple[Fraction, ...]
+    seeds: tuple[int, ...]
+    published: str | None = None
+    reference_row: str | None = None
+    is_demonstration: bool = False
+    overrides: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        labels = [row.label for row in self.rows]
+        if len(set(labels)) != len(labels):
+            raise TableError(f"table {self.name} has two rows of one label: {', '.join(labels)}")
+        if not self.rows or not self.fractions or not self.seeds:
+            raise TableError(f"table {self.name} is empty: rows, fractions and seeds are all wanted")
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every trial in its place: row by row, fraction by fraction, seed by seed.
+
+        A row that wants unlabelled images has no cell at fraction 1. Raises: TableError naming the field.
+        """
+        return tuple(
+            Cell(row.label, fraction, seed, self._spec(row, fraction, seed))
+            for row in self.rows
+            for fraction in self.fractions_of(row)
+            for seed in self.seeds
+        )
+
+    def fractions_of(self, row: Row) -> tuple[Fraction, ...]:
+        """The table's fractions at which a row has cells."""
+        own = self.fractions if row.fractions is None else tuple(f for f in self.fractions if f in row.fractions)
+        return tuple(f for f in own if not (f == 1 and row.method.wants_unlabeled))
+
+    def _spec(self, row: Row, fraction: Fraction, seed: int) -> TrialSpec:
+        fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction, "seed": seed}
+        changes = (*row.deviations, *((path, value) for path, value in self.overrides))
+        content = TrialSpec.model_construct(**fields).model_dump(mode="json")
+        for path, value in changes:
+            change_field(content, path, value)
+        try:
+            return TrialSpec.model_validate(content)
+        except ValidationError as error:
+            raise TableError(f"table {self.name}, row {row.label!r}, fraction {fraction}: {readable(error)}") from error
+
+    def changed(self, settings: Sequence[str]) -> "Table":
+        """Apply `--set field=value` words to every cell that has the field.
+
+        Raises: TableError where a word has no "=", or where no cell has the field (with the nearest names).
+        """
+        overrides = tuple(parse_setting(word) for word in settings)
+        samples = [TrialSpec.model_validate(self._spec(row, self.fractions_of(row)[0], 0)) for row in self.rows]
+        for position, (path, _) in enumerate(overrides):
+            known = self._known_paths(samples, overrides[:position])
+            if path not in known:
+                near = get_close_matches(path, sorted(known), n=3, cutoff=0.4)
+                hint = f"; near it are {', '.join(near)}" if near else ""
+                raise TableError(f"--set {path}: no cell of table {self.name} has such a field{hint}")
+        table = replace(self, overrides=self.overrides + overrides)
+        table.cells()
+        return table
+
+    @staticmethod
+    def _known_paths(samples: Sequence[TrialSpec], earlier: Sequence[tuple[str, Any]]) -> set[str]:
+        paths: set[str] = set()
+        for sample in samples:
+            content = sample.model_dump(mode="json")
+            for path, value in earlier:
+                change_field(content, path, value)
+            try:
+                paths |= set(field_paths(TrialSpec.model_validate(content)))
+            except ValidationError:  # an earlier word alone may not be valid yet; a later one may mend it
+                paths |= set(field_paths(sample))
+        return paths - {"label_fraction", "seed"}
+
+    def selected(self, rows: str | None = None, fractions: str | None = None, seeds: str | None = None) -> "Table":
+        """Keep the named rows (labels, by commas), fractions ("1/8,1/4") and seeds ("0-4" or "0,2").
+
+        Seeds may go beyond the table's own; rows and fractions may not. Raises: TableError saying what there is.
+        """
+        table = self
+        if rows is not None:
+            table = replace(table, rows=_chosen_rows(self, rows))
+        if fractions is not None:
+            table = replace(table, fractions=_chosen_fractions(self, fractions))
+        if seeds is not None:
+            table = replace(table, seeds=parse_seeds(seeds))
+        kept = tuple(row for row in table.rows if table.fractions_of(row))
+        if not kept:
+            raise TableError(f"the selection leaves no cell of table {self.name}")
+        return replace(table, rows=kept)
+
+
+def _chosen_rows(table: Table, words: str) -> tuple[Row, ...]:
+    wanted = [word.strip().casefold() for word in words.split(",") if word.strip()]
+    by_label = {row.label.casefold(): row for row in table.rows}
+    unknown = [word for word in wanted if word not in by_label]
+    if unknown or not wanted:
+        raise TableError(
+            f"--rows {words!r}: table {table.name} has the rows {', '.join(row.label for row in table.rows)}"
+        )
+    return tuple(row for row in table.rows if row.label.casefold() in wanted)
+
+
+def _chosen_fractions(table: Table, words: str) -> tuple[Fraction, ...]:
+    try:
+        wanted = {parse_fraction(word) for word in words.split(",")}
+    except ValueError as error:
+        raise TableError(f"--fractions {words!r}: {error}") from error
+    if not wanted <= set(table.fractions):
+        there = ", ".join(str(fraction) for fraction in table.fractions)
+        raise TableError(f"--fractions {words!r}: table {table.name} has the fractions {there}")
+    return tuple(fraction for fraction in table.fractions if fraction in wanted)
+
+
+def parse_seeds(words: str) -> tuple[int, ...]:
+    """Read "0-4", "0,2" or "0-2,7" as seeds in rising order. Raises: TableError."""
+    seeds: set[int] = set()
+    for word in words.split(","):
+        first, dash, last = word.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise TableError(f"--seeds {words!r}: give whole numbers such as 0,2 or a range such as 0-4")
+        low, high = int(first), int(last if dash else first)
+        if low > high or high >= 2**32 or high - low >= 10_000:
+            raise TableError(f"--seeds {words!r}: a range rises, within 0..{2**32 - 1}, over at most 10000 seeds")
+        seeds |= set(range(low, high + 1))
+    return tuple(sorted(seeds))
+
+
+def parse_setting(word: str) -> tuple[str, Any]:
+    """Read "field.name=value"; the value is JSON where it can be read so, else text; @FILE gives the lines of a file.
+
+    Raises: TableError.
+    """
+    path, equals, text = word.partition("=")
+    if not equals or not path.strip():
+        raise TableError(f"--set {word!r}: give field=value, such as num_steps=600 or method.supervised_start=30")
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text().splitlines()
+        except OSError as error:
+            raise TableError(f"--set {path}: cannot read {text[1:]}: {error.strerror}") from error
+        return path.strip(), [line.strip() for line in lines if line.strip()]
+    try:
+        return path.strip(), json.loads(text)
+    except ValueError:
+        return path.strip(), text
+
+
+def change_field(content: dict[str, Any], path: str, value: Any) -> None:
+    """Change a dotted field in a dumped spec, where it exists; a new `kind` starts that part from its defaults."""
+    *parents, last = path.split(".")
+    for position, parent in enumerate(parents):
+        child = content.get(parent)
+        if not isinstance(child, dict):
+            return
+        if position == len(parents) - 1 and last == "kind" and child.get("kind") != value:
+            content[parent] = {"kind": value}
+            return
+        content = child
+    if last in content:
+        content[last] = value
+
+
+def field_paths(part: BaseModel, prefix: str = "") -> Iterable[str]:
+    """The dotted names of all fields of a part, at every depth."""
+    for name in type(part).model_fields:
+        yield prefix + name
+        value = getattr(part, name)
+        if isinstance(value, BaseModel):
+            yield from field_paths(value, f"{prefix}{name}.")
+
+
+def readable(error: ValidationError) -> str:
+    """A validation error in one line: field, what was given, what is wrong."""
+    parts = []
+    for item in error.errors(include_url=False):
+        place = ".".join(str(word) for word in item["loc"]) or "the spec"
+        message = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{place}: {message}" + (f" (given: {item['input']!r})" if item["loc"] else ""))
+    return "; ".join(parts)
+
+
+# --- finding a table ----------------------------------------------------------------------------------------------
+
+
+def find_table(word: str, tables: Mapping[str, str]) -> Table:
+    """A table by its name, or from a Python file that holds one (`file.py` or `file.py:NAME` where it holds several).
+
+    Args:
+        word: what was given.
+        tables: names of known tables and "module:NAME" of where they are.
+    Raises: TableError saying what there is.
+    """
+    if word in tables:
+        module_name, _, attribute = tables[word].partition(":")
+        table = getattr(importlib.import_module(module_name), attribute)
+        assert isinstance(table, Table)
+        return table
+    path, colon, attribute = word.rpartition(":")
+    if not colon:
+        path, attribute = word, ""
+    if not path.endswith(".py"):
+        near = get_close_matches(word, sorted(tables), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise TableError(
+            f"no table is called {word!r}{hint}: known are {', '.join(sorted(tables))}, or give a Python file"
+        )
+    return _table_in_file(Path(path), attribute)
+
+
+def _table_in_file(path: Path, attribute: str) -> Table:
+    if not path.is_file():
+        raise TableError(f"there is no file {path} to read a table from")
+    location = importlib.util.spec_from_file_location(f"mixgrid_table_{path.stem}", path)
+    assert location is not None and location.loader is not None
+    module = importlib.util.module_from_spec(location)
+    sys.modules[location.name] = module
+    try:
+        location.loader.exec_module(module)
+    except Exception as error:
+        raise TableError(f"{path} cannot be read as a table: {type(error).__name__}: {error}") from error
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Table)}
+    if attribute:
+        found = {name: value for name, value in found.items() if name == attribute}
+    if len(found) != 1:
+        raise TableError(
+            f"{path} holds {len(found)} tables{f' called {attribute}' if attribute else ''}; "
+            f"give {path}:NAME with one of {', '.join(found) or 'its Table values'}"
+        )
+    return next(iter(found.values()))

@@ -1,0 +1,265 @@
+"""Storage to MLflow, idempotent: MLflow may be down, or be rebuilt from storage at any time. Alone knows mlflow.
+
+A run per trial, found or created by its trial_id; a run per table that lists its trials. Only metric records that a
+checkpoint or result contains are mirrored, with their own time stamps, so that no point comes twice.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from experiments.table import Cell, Table
+from trainer.records import (
+    DamagedRecord,
+    EvaluationRecord,
+    Manifest,
+    Segment,
+    Storage,
+    TrainRecord,
+    attempt_path,
+    find_commits,
+    read_failure,
+    read_result,
+    read_segments,
+    trial_path,
+)
+
+_LOG = logging.getLogger("mixgrid.mirror")
+EXPERIMENT = "mixgrid"
+_METRICS_AT_ONCE = 1000  # MLflow's limit per request
+_SYNC_SECONDS = 15.0
+_MIRRORED = "mixgrid.mirrored_segments"
+
+
+class Mirror:
+    """Brings MLflow to what storage says."""
+
+    def __init__(self, storage: Storage, tracking_uri: str) -> None:
+        # A server that is away is asked again at the next sync, not for minutes inside this one.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        self._storage = storage
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._experiment = self._find_experiment()
+        self._runs: dict[str, Run] = {}
+
+    def _find_experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        with suppress(MlflowException):  # somebody else may create it at this moment
+            return str(self._client.create_experiment(EXPERIMENT))
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        assert found is not None
+        return str(found.experiment_id)
+
+    def sync(self, table: Table) -> None:
+        """Mirror every trial of a table, and the table itself."""
+        cells = {cell.trial_id: cell for cell in table.cells()}
+        self._load_runs()
+        for trial_id, cell in cells.items():
+            if self._storage.exists(trial_path(trial_id)):
+                self._sync_trial(cell)
+        self._sync_table(table, list(cells))
+
+    def _load_runs(self) -> None:
+        self._runs = {}
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self._experiment], "tags.`mixgrid.key` != ''", 1, 1000, None, token)
+            for run in page:
+                self._runs[run.data.tags["mixgrid.key"]] = run
+            token = page.token
+            if not token:
+                return
+
+    def _run(self, key: str, name: str, tags: dict[str, str]) -> Run:
+        if key not in self._runs:
+            self._runs[key] = self._client.create_run(
+                self._experiment, tags={"mixgrid.key": key, **tags}, run_name=name
+            )
+        return self._runs[key]
+
+    def _sync_table(self, table: Table, trial_ids: Sequence[str]) -> None:
+        run = self._run(f"table:{table.name}", f"table {table.name}", {"mixgrid.kind": "table"})
+        listing = json.dumps({"table": table.name, "title": table.title, "trials": list(trial_ids)}, indent=1)
+        done = sum(self._runs[i].data.tags.get("mixgrid.state") == "done" for i in trial_ids if i in self._runs)
+        if run.data.tags.get("mixgrid.trials") != f"{done} of {len(trial_ids)} done":
+            self._client.log_text(run.info.run_id, listing, "trials.json")
+            self._client.set_tag(run.info.run_id, "mixgrid.trials", f"{done} of {len(trial_ids)} done")
+            self._client.set_tag(run.info.run_id, "mlflow.note.content", table.title)
+        if done == len(trial_ids) and run.info.status != "FINISHED":
+            self._client.set_terminated(run.info.run_id)
+
+    def _sync_trial(self, cell: Cell) -> None:
+        trial_id = cell.trial_id
+        run = self._run(trial_id, trial_id, {"mixgrid.kind": "trial"})
+        if run.data.tags.get("mixgrid.state") == "done":
+            return
+        self._sync_facts(run, cell)
+        segments, state = self._history(trial_id)
+        self._sync_points(run, trial_id, segments)
+        self._sync_end(run, trial_id, state)
+
+    def _history(self, trial_id: str) -> tuple[Sequence[Segment], str]:
+        with suppress(DamagedRecord):
+            result = read_result(self._storage, trial_id)
+            if result is not None:
+                return result.segments, "done"
+        commits = find_commits(self._storage, trial_id)
+        state = "failed" if read_failure(self._storage, trial_id) is not None else "partial"
+        return (commits[0].segments if commits else ()), state
+
+    def _sync_facts(self, run: Run, cell: Cell) -> None:
+        """Parameters, tags and the split as a dataset; written once per attempt."""
+        attempts = self._storage.names(trial_path(cell.trial_id, "attempts"))
+        manifests = [Manifest.find(self._storage, attempt_path(cell.trial_id, a, "manifest.json")) for a in attempts]
+        newest = next((m for m in reversed(manifests) if m is not None), None)
+        if newest is None or run.data.tags.get("mixgrid.attempt") == newest.attempt:
+            return
+        if not run.data.params:
+            flat = dict(flatten(cell.spec.model_dump(mode="json")))
+            self._client.log_batch(run.info.run_id, params=[Param(k, str(v)[:6000]) for k, v in flat.items()])
+            self._client.log_inputs(run.info.run_id, datasets=[split_input(cell, newest)])
+        tags = {
+            "mixgrid.row": cell.row,
+            "mixgrid.label_fraction": str(cell.label_fraction),
+            "mixgrid.seed": str(cell.seed),
+            "mixgrid.attempt": newest.attempt,
+            "mixgrid.num_attempts": str(len(attempts)),
+            "mixgrid.code_digest": newest.digests.code,
+            "mixgrid.data_digest": newest.digests.data,
+            "mixgrid.split_digest": newest.digests.split,
+            "mixgrid.weights_digest": newest.digests.weights,
+            "mixgrid.device": newest.device,
+            "mixgrid.world_size": str(newest.world_size),
+            "mixgrid.threads": str(newest.threads),
+            "mixgrid.host": newest.host,
+            **{f"mixgrid.version.{name}": version for name, version in newest.versions.items()},
+        }
+        self._client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+    def _sync_points(self, run: Run, trial_id: str, segments: Sequence[Segment]) -> None:
+        seen = json.loads(run.data.tags.get(_MIRRORED, "[]"))
+        fresh = [segment for segment in segments if segment.sha256_of_file[:16] not in seen]
+        if not fresh:
+            return
+        class_names = self._class_names(trial_id)
+        points = [p for r in read_segments(self._storage, trial_id, fresh) for p in points_of(r, class_names)]
+        for first in range(0, len(points), _METRICS_AT_ONCE):
+            self._client.log_batch(run.info.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
+        # Only now: if we die before this line the same points come again, which MLflow keeps once (equal in all keys).
+        mirrored = json.dumps([segment.sha256_of_file[:16] for segment in segments])
+        self._client.set_tag(run.info.run_id, _MIRRORED, mirrored)
+
+    def _class_names(self, trial_id: str) -> tuple[str, ...]:
+        for attempt in reversed(self._storage.names(trial_path(trial_id, "attempts"))):
+            manifest = Manifest.find(self._storage, attempt_path(trial_id, attempt, "manifest.json"))
+            if manifest is not None:
+                return manifest.class_names
+        return ()
+
+    def _sync_end(self, run: Run, trial_id: str, state: str) -> None:
+        if state == "done":
+            with tempfile.TemporaryDirectory() as folder:
+                for name in ("result.json", "preview.png"):
+                    if self._storage.exists(trial_path(trial_id, name)):
+                        path = Path(folder) / name
+                        path.write_bytes(self._storage.read(trial_path(trial_id, name)))
+                        self._client.log_artifact(run.info.run_id, str(path))
+            self._client.set_terminated(run.info.run_id)
+        elif state == "failed":
+            self._client.set_terminated(run.info.run_id, status="FAILED")
+        self._client.set_tag(run.info.run_id, "mixgrid.state", state)
+
+
+def flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested fields as dotted names."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def points_of(record: TrainRecord | EvaluationRecord, class_names: Sequence[str]) -> list[Metric]:
+    """A record as MLflow metrics, stamped with the record's own time."""
+    stamp = int(record.time * 1000)
+    if isinstance(record, TrainRecord):
+        return [Metric(f"train/{name}", value, stamp, record.step) for name, value in record.scalars.items()]
+    points = (
+        [] if record.mean_iou is None else [Metric(f"{record.network}/mean_iou", record.mean_iou, stamp, record.step)]
+    )
+    for name, iou in zip(class_names, record.class_iou, strict=True):
+        if iou is not None:
+            points.append(Metric(f"{record.network}/iou/{name}", iou, stamp, record.step))
+    return points
+
+
+def split_input(cell: Cell, manifest: Manifest) -> DatasetInput:
+    """The labelled split as an MLflow dataset; its digest is cut to MLflow's 36 characters."""
+    name = f"{cell.spec.dataset.kind} {cell.label_fraction} labelled, split seed {cell.spec.resolved_split_seed}"
+    profile = json.dumps({"num_labeled": manifest.num_labeled, "num_unlabeled": manifest.num_unlabeled})
+    dataset = Dataset(
+        name=name,
+        digest=manifest.digests.split[:36],
+        source_type="mixgrid split",
+        source=json.dumps({"dataset": cell.spec.dataset.model_dump(mode="json")}),
+        profile=profile,
+    )
+    return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", "training")])
+
+
+def default_tracking_uri(storage: Storage) -> str:
+    """A SQLite file in a local storage; beside remote storage one in the user's state folder."""
+    if storage.is_local:
+        path = Path(storage.locate("mlflow.db"))
+    else:
+        path = Path.home() / ".local" / "state" / "mixgrid" / "mlflow.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{path}"
+
+
+def sync_once(table: Table, storage: Storage, tracking_uri: str) -> str | None:
+    """Mirror now; return what went wrong, if anything did."""
+    try:
+        Mirror(storage, tracking_uri).sync(table)
+    except (MlflowException, DamagedRecord, OSError) as error:
+        return f"MLflow at {tracking_uri} does not have everything yet ({error}); `mixgrid track` brings it later"
+    return None
+
+
+@contextmanager
+def mirroring(table: Table, storage: Storage, tracking_uri: str) -> Iterator[None]:
+    """Mirror now and then while the body runs; training does not notice a tracker that is away."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(_SYNC_SECONDS):
+            problem = sync_once(table, storage, tracking_uri)
+            if problem:
+                _LOG.warning("%s", problem)
+
+    thread = threading.Thread(target=follow, name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def quiet() -> None:
+    """Keep MLflow's own chatter off a terminal that shows a table."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)

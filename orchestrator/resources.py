@@ -1,0 +1,54 @@
+"""What a trial needs and what fits where: pure arithmetic, no Ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+
+# A Tune trial is only the driver of its workers: a sliver of a CPU, so that drivers never starve workers.
+DRIVER_CPUS = 0.001
+
+
+class PlacementError(ValueError):
+    """A placement that cannot be: what was asked for, what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Devices of one trial: workers (DDP ranks), and CPUs and GPUs of each."""
+
+    workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.cpus_per_worker < 1 or self.gpus_per_worker < 0:
+            raise PlacementError("--workers and --cpus-per-worker are at least 1, --gpus-per-worker at least 0")
+        if 0 < self.gpus_per_worker < 1 and self.workers > 1:
+            raise PlacementError(
+                f"--gpus-per-worker {self.gpus_per_worker} with --workers {self.workers}: a fraction of a GPU goes with "
+                "one worker only, since NCCL refuses two ranks on one device"
+            )
+        if self.gpus_per_worker > 1 and self.gpus_per_worker != floor(self.gpus_per_worker):
+            raise PlacementError(f"--gpus-per-worker {self.gpus_per_worker}: above one, whole GPUs only")
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What one trial takes of the cluster, by Ray's names."""
+        needs = {"CPU": float(self.workers * self.cpus_per_worker)}
+        if self.gpus_per_worker:
+            needs["GPU"] = self.workers * self.gpus_per_worker
+        return needs
+
+
+def trials_at_once(placement: Placement, cluster: Mapping[str, float]) -> int:
+    """How many trials fit into a cluster's resources side by side.
+
+    Raises: PlacementError naming what the cluster can never give.
+    """
+    for name, need in placement.needs.items():
+        if cluster.get(name, 0.0) < need:
+            raise PlacementError(
+                f"a trial needs {need:g} {name} ({placement.workers} workers), but the cluster has "
+                f"{cluster.get(name, 0.0):g}: change --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
+            )
+    return min(floor(cluster[name] / need + 1e-9) for name, need in placement.needs.items())

@@ -1,0 +1,141 @@
+"""The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the three files that know Ray."""
+
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator.resources import Placement
+from trainer.host import Progress
+from trainer.records import Manifest, Storage, attempt_path, find_commits, trial_path
+from trainer.spec import RunOptions, TrialSpec
+
+# Attempts in a row without a new checkpoint after which a trial is left to a later run (design section 6).
+ATTEMPT_LIMIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One trial as Tune carries it: plain strings and numbers, so that Tune's bookkeeping stays small."""
+
+    trial_id: str
+    spec: str
+    options: str
+    placement: Placement
+    driver: str
+    started: float
+    scratch: str
+
+    def as_config(self) -> dict[str, Any]:
+        """What goes into Tune's param_space."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Order":
+        """Read it back in the trial."""
+        return cls(**{**config, "placement": Placement(**config["placement"])})
+
+
+def stop_path(driver: str) -> str:
+    """The file whose presence asks a driver's trials to checkpoint and stop."""
+    return f"drivers/{driver}.stop"
+
+
+class RayHost:
+    """Reports scalars through Ray Train; asks storage whether the driver wants its trials to stop."""
+
+    def __init__(self, storage: Storage, driver: str) -> None:
+        self._storage = storage
+        self._stop_path = stop_path(driver)
+
+    def report(self, progress: Progress) -> None:
+        """Called by every rank at the same steps, as Ray Train's barrier needs."""
+        import ray.train
+
+        ray.train.report(dict(progress))
+
+    def stop_requested(self, step: int) -> bool:
+        """Whether the driver left word to stop."""
+        return self._storage.exists(self._stop_path)
+
+
+def work(config: dict[str, Any]) -> None:
+    """One rank: run the trial and report how it ended. What another try would not mend does not raise."""
+    import ray.train
+
+    from trainer.run import run_trial
+
+    order = Order.from_config(config["order"])
+    options = RunOptions.model_validate_json(order.options)
+    outcome = run_trial(
+        TrialSpec.model_validate_json(order.spec), options, RayHost(Storage(options.storage), order.driver)
+    )
+    ray.train.report({"outcome": outcome.kind, "message": outcome.message})
+
+
+def train_cell(config: dict[str, Any]) -> None:
+    """Drive one trial's workers, again after each worker failure while checkpoints advance."""
+    import ray.train
+    from ray import tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    order = Order.from_config(config["order"])
+    storage = Storage(RunOptions.model_validate_json(order.options).storage)
+    failures = 0
+    while True:
+        if storage.exists(stop_path(order.driver)):
+            tune.report({"outcome": "stopped", "message": "stopped before it began"})
+            return
+        before = newest_step(storage, order.trial_id)
+        failures = max(failures, stalled_attempts(storage, order.trial_id, since=order.started))
+        if failures >= ATTEMPT_LIMIT:
+            message = f"{ATTEMPT_LIMIT} attempts in a row made no new checkpoint; see `mixgrid logs`"
+            tune.report({"outcome": "stalled", "message": message})
+            return
+        trainer = TorchTrainer(
+            work,
+            train_loop_config=config,
+            scaling_config=_scaling(order.placement),
+            run_config=ray.train.RunConfig(
+                name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
+                storage_path=order.scratch,
+                failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=2),
+                callbacks=[TuneReportCallback()],
+            ),
+        )
+        try:
+            trainer.fit()
+            return
+        except ray.train.TrainingFailedError as error:
+            print(f"{order.trial_id}: {error}", flush=True)
+            failures = 0 if newest_step(storage, order.trial_id) > before else failures + 1
+
+
+def _scaling(placement: Placement) -> Any:
+    import ray.train
+
+    resources = {"CPU": float(placement.cpus_per_worker)}
+    if placement.gpus_per_worker:
+        resources["GPU"] = placement.gpus_per_worker
+    return ray.train.ScalingConfig(
+        num_workers=placement.workers,
+        use_gpu=placement.gpus_per_worker > 0,
+        resources_per_worker=resources,
+    )
+
+
+def stalled_attempts(storage: Storage, trial_id: str, *, since: float) -> int:
+    """How many attempts of this run began at the newest checkpoint and made no newer one."""
+    newest = newest_step(storage, trial_id)
+    count = 0
+    for attempt in storage.names(trial_path(trial_id, "attempts")):
+        manifest = Manifest.find(storage, attempt_path(trial_id, attempt, "manifest.json"))
+        if manifest is not None and manifest.started >= since and manifest.resumed_from_step == newest:
+            count += 1
+    return count
+
+
+def newest_step(storage: Storage, trial_id: str) -> int:
+    """Updates that are safe in the newest checkpoint."""
+    commits = find_commits(storage, trial_id)
+    return commits[0].step if commits else 0

@@ -1,0 +1,186 @@
+"""Spec to networks, streams, optimizers and method: the only place where a name picks a class, split by kind."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer.data.cache import CachedSplit
+from trainer.data.splits import Split
+from trainer.data.streams import Streams
+from trainer.distributed import shard, world_size
+from trainer.loop import Player, Trial
+from trainer.methods.base import Method, Networks, Pool
+from trainer.methods.masks import MaskFn, box_mask, class_mask, complex_mask, cow_mask
+from trainer.methods.mix import MixMethod
+from trainer.methods.supervised import SupervisedMethod
+from trainer.models.deeplab_v2 import make_deeplab_v2
+from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
+from trainer.models.timm_backbone import make_timm_network
+from trainer.models.tiny import make_tiny_network
+from trainer.models.weights import WeightsReport, load_weights
+from trainer.randomness import key_of
+from trainer.spec import DeepLabV2, InitialWeights, Mask, Mix, Supervised, TimmNetwork, TinyNetwork, TrialSpec
+from trainer.teacher import Teacher
+
+DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
+
+
+def build_mask(spec: Mask, num_classes: int) -> MaskFn:
+    """The mask function of a mask spec."""
+    makers: dict[str, Callable[[Any], MaskFn]] = {
+        "box": lambda mask: partial(box_mask, spec=mask),
+        "class": lambda mask: partial(class_mask, spec=mask, num_classes=num_classes),
+        "cow": lambda mask: partial(cow_mask, spec=mask),
+        "complex": lambda mask: partial(complex_mask, spec=mask, num_classes=num_classes),
+    }
+    return makers[spec.kind](spec)
+
+
+def _supervised(spec: TrialSpec, _method: Supervised, _num_classes: int) -> Method:
+    return SupervisedMethod(labeled_batch=spec.labeled_batch, num_steps=spec.num_steps)
+
+
+def _mix(spec: TrialSpec, method: Mix, num_classes: int) -> Method:
+    return MixMethod(
+        method,
+        build_mask(method.mask, num_classes),
+        labeled_batch=spec.labeled_batch,
+        unlabeled_batch=spec.unlabeled_batch,
+        num_steps=spec.num_steps,
+        seed=spec.seed,
+    )
+
+
+METHODS: Mapping[str, Callable[[TrialSpec, Any, int], Method]] = {
+    "supervised": _supervised,
+    "mix": _mix,
+}
+
+
+def build_method(spec: TrialSpec, num_classes: int) -> Method:
+    """The method of a spec. Raises: ValueError where the world size does not divide every stream's batch."""
+    method = METHODS[spec.method.kind](spec, spec.method, num_classes)
+    for stream in method.streams:
+        shard(stream.batch)
+    return method
+
+
+def _deeplab_v2(network: DeepLabV2, num_classes: int, kind: InitialWeights) -> tuple[SegmentationNetwork, str]:
+    made = make_deeplab_v2(
+        num_classes,
+        depth={"resnet50": 50, "resnet101": 101}[network.backbone],  # type: ignore[arg-type]
+        head_branches=network.head_branches,
+        batch_norm=network.batch_norm,
+        normalization=COCO if kind == "coco" else IMAGENET,
+    )
+    return made, network.backbone
+
+
+def _tiny(network: TinyNetwork, num_classes: int, _kind: InitialWeights) -> tuple[SegmentationNetwork, str]:
+    made = make_tiny_network(
+        num_classes, width=network.width, head_branches=network.head_branches, batch_norm=network.batch_norm
+    )
+    return made, "tiny"
+
+
+def _timm(network: TimmNetwork, num_classes: int, _kind: InitialWeights) -> tuple[SegmentationNetwork, str]:
+    made = make_timm_network(
+        network.backbone,
+        num_classes,
+        output_stride=network.output_stride,
+        head_branches=network.head_branches,
+        batch_norm=network.batch_norm,
+    )
+    return made, f"timm/{network.backbone}"
+
+
+NETWORKS: Mapping[str, Callable[[Any, int, InitialWeights], tuple[SegmentationNetwork, str]]] = {
+    "deeplab_v2": _deeplab_v2,
+    "tiny": _tiny,
+    "timm": _timm,
+}
+
+
+def build_network(spec: TrialSpec, num_classes: int, weights: Path) -> tuple[SegmentationNetwork, WeightsReport]:
+    """The student with its initial weights, on the CPU; random parts are drawn from the spec's seed.
+
+    The draw is the same for every method of a table at one seed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_of(spec.seed, "initial_weights") & 0x7FFF_FFFF)
+        network, backbone = NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+    report = load_weights(network, backbone=backbone, kind=spec.initial_weights, folder=weights)
+    network.autocast_dtype = torch.bfloat16 if spec.precision == "bf16" else None
+    return network, report
+
+
+def build_player(spec: TrialSpec, network: SegmentationNetwork) -> Player:
+    """The student's optimizer: the head learns faster by `head_multiplier`."""
+    rate = spec.optimizer.learning_rate
+    groups = [
+        {"params": network.backbone_parameters(), "lr": rate},
+        {"params": network.head_parameters(), "lr": rate * spec.optimizer.head_multiplier},
+    ]
+    optimizer = torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=rate,
+        momentum=spec.optimizer.momentum,
+        weight_decay=spec.optimizer.weight_decay,
+    )
+    return Player(network, optimizer)
+
+
+def build_pools(split: Split, train: CachedSplit) -> dict[Pool, Sequence[int]]:
+    """Places in the training cache of the labelled and the unlabelled images."""
+    place = {name: index for index, name in enumerate(train.names)}
+    return {"labeled": [place[name] for name in split.labeled], "unlabeled": [place[name] for name in split.unlabeled]}
+
+
+def wrap_for_ranks(network: nn.Module, device: torch.device) -> nn.Module:
+    """DDP where there are several ranks. Buffers are not broadcast: batch-norm statistics are global already."""
+    if world_size() == 1:
+        return network
+    return DistributedDataParallel(
+        network,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+def build_trial(
+    spec: TrialSpec, split: Split, train: CachedSplit, evaluation: CachedSplit, *, weights: Path, device: torch.device
+) -> tuple[Trial, WeightsReport]:
+    """Everything one rank trains with."""
+    num_classes, dtype = len(train.class_names), DTYPES[spec.precision]
+    method = build_method(spec, num_classes)
+    network, report = build_network(spec, num_classes, weights)
+    network.to(device=device, dtype=dtype)
+    network.train()
+    teacher = None if method.teacher is None else Teacher(network, method.teacher)
+    streams = Streams(
+        method.streams,
+        train,
+        build_pools(split, train),
+        view=spec.view,
+        seed=spec.seed,
+        device=device,
+        dtype=dtype,
+    )
+    trial = Trial(
+        spec=spec,
+        method=method,
+        players={"student": build_player(spec, network)},
+        teacher=teacher,
+        networks=Networks(wrap_for_ranks(network, device), teacher),
+        streams=streams,
+        evaluation_images=evaluation,
+        device=device,
+        dtype=dtype,
+    )
+    return trial, report

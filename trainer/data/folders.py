@@ -1,0 +1,290 @@
+"""Folders of images and label maps: finding the files of a split and reading one of them. Loads neither torch nor ray.
+
+A dataset is a `Layout`, a value that says where its files lie and what their stored label values mean. This room knows
+no dataset by name; `catalog.py` picks the layout of a spec.
+"""
+
+import colorsys
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer.spec import Folders
+
+Array = NDArray[np.uint8]
+
+IGNORE = 255
+"""The class index of a pixel that counts nowhere."""
+UNKNOWN = 254
+"""The entry of a label table for a stored value that no file of the dataset may hold."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+RESIZE_RULES = "image: PIL bilinear, antialiased; label: PIL nearest"
+WHERE_TO_CHANGE = "--data or MIXGRID_DATA says where the data lies"
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_ONE_VALUE_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class DataError(ValueError):
+    """Data that cannot be used as it lies there: names the file or folder, what is wrong and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a split; `label` is None where it has no label file."""
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where the files of a dataset lie and what the values in its label files mean.
+
+    `images` and `labels` are folders below `root` in which "{split}" stands for the split. The image of a sample is
+    `<images>/<name><image_ending>` plus one of IMAGE_SUFFIXES, its label `<labels>/<name><label_ending>`.
+    `label_table` [256] uint8 maps a stored value to a class index, IGNORE or UNKNOWN; `palette` [C, 3] uint8 is RGB for
+    pictures; `expected_counts` holds the published number of images per split; `remedy` ends the message about a
+    label value that is not allowed.
+    """
+
+    name: str
+    root: Path
+    images: str
+    labels: str
+    label_ending: str
+    class_names: tuple[str, ...]
+    label_table: Array
+    palette: Array
+    image_ending: str = ""
+    expected_counts: Mapping[str, int] = field(default_factory=dict)
+    remedy: str = ""
+
+    def image_folder(self, split: str) -> Path:
+        """The folder that holds the images of a split."""
+        return self.root / self.images.replace("{split}", split)
+
+    def label_folder(self, split: str) -> Path:
+        """The folder that holds the label maps of a split."""
+        return self.root / self.labels.replace("{split}", split)
+
+    def samples(self, split: str) -> list[Sample]:
+        """The samples of a split, sorted by name; links are followed, hidden files left out.
+
+        Raises: DataError where the folder of images is missing or empty, where not one image has a label, and where
+            two images have the same name.
+        """
+        images, label_folder = self._images_by_name(split), self.label_folder(split)
+        label_files = set(_files_below(label_folder))
+        samples = []
+        for name in sorted(images):
+            label = f"{name}{self.label_ending}"
+            samples.append(Sample(name, images[name], label_folder / label if label in label_files else None))
+        if all(sample.label is None for sample in samples):
+            raise DataError(
+                f"{self.name}: none of the {len(samples)} images in {self.image_folder(split)} has a label: "
+                f"{label_folder / (samples[0].name + self.label_ending)} was expected, for one; {WHERE_TO_CHANGE}"
+            )
+        return samples
+
+    def _images_by_name(self, split: str) -> dict[str, Path]:
+        folder, images = self.image_folder(split), dict[str, Path]()
+        holds_labels = folder == self.label_folder(split)
+        for file in _files_below(folder):
+            stem, dot, suffix = file.rpartition(".")
+            is_image = f"{dot}{suffix}".lower() in IMAGE_SUFFIXES and stem.endswith(self.image_ending)
+            if not is_image or (holds_labels and file.endswith(self.label_ending)):
+                continue
+            name = stem.removesuffix(self.image_ending)
+            if name in images:
+                raise DataError(f"{images[name]} and {folder / file} have the same name {name!r}: keep one of them")
+            images[name] = folder / file
+        if not images:
+            found = "holds no" if folder.is_dir() else "does not exist: it should hold"
+            raise DataError(
+                f"{self.name}: the folder {folder} {found} images named *{self.image_ending} with one of the endings "
+                f"{', '.join(IMAGE_SUFFIXES)}; {WHERE_TO_CHANGE}"
+            )
+        return images
+
+    def count_remark(self, split: str, num_images: int) -> str | None:
+        """One line for a person where a split has another number of images than was published, else None."""
+        expected = self.expected_counts.get(split, num_images)
+        if expected == num_images:
+            return None
+        return f"{self.name}/{split} has {num_images} images in {self.image_folder(split)}; {expected} were published"
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Paths of all files below `folder`, relative to it, with forward slashes; [] where there is no such folder."""
+    files = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        within = Path(parent).relative_to(folder)
+        files += [(within / name).as_posix() for name in names if not name.startswith(".")]
+    return files
+
+
+# --- what stored values mean --------------------------------------------------------------------------------------
+
+
+def label_table(class_ids: Mapping[int, int], ignored: Iterable[int]) -> Array:
+    """Build a label table.
+
+    Args:
+        class_ids: stored value in 0..255 -> class index.
+        ignored: stored values that are legal and count nowhere.
+    Returns: [256] uint8; UNKNOWN for every value that neither names.
+    """
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[list(ignored)] = IGNORE
+    for stored, index in class_ids.items():
+        table[stored] = index
+    table.setflags(write=False)
+    return table
+
+
+def allowed_values(table: Array) -> str:
+    """The stored values a label table allows, for a person: "0..33, 255"."""
+    allowed, runs = np.flatnonzero(table != UNKNOWN), []
+    for run in np.split(allowed, np.flatnonzero(np.diff(allowed) > 1) + 1):
+        runs.append(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}")
+    return ", ".join(runs)
+
+
+def distinct_palette(num_classes: int) -> Array:
+    """Colours that are easy to tell apart: [num_classes, 3] uint8, none twice, always the same."""
+    colours = []
+    for index in range(num_classes):
+        hue = index * 0.61803399 % 1  # steps of the golden ratio never come back to a hue
+        colours.append(colorsys.hsv_to_rgb(hue, (0.85, 0.55)[index // 2 % 2], (0.95, 0.6)[index % 2]))
+    return np.round(np.array(colours) * 255).astype(np.uint8)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_image(path: Path) -> Array:
+    """Read one image at its full size; grey and palette images become RGB, an EXIF orientation is not applied.
+
+    Returns: [H, W, 3] uint8, RGB.
+    Raises: DataError that names a file which is missing, cut off or damaged, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as file:
+            mode = file.mode
+            file.load()
+            file.info.pop("transparency", None)  # it would be dropped anyway, with a warning
+            pixels = np.array(file.convert("RGB"))
+    except _UNREADABLE as error:
+        raise DataError(f"{path} cannot be read (missing, cut off or damaged?): {error}") from error
+    if mode.startswith(("I", "F")):
+        raise DataError(f"{path} has more than 8 bits a channel (mode {mode}): convert it to 8-bit RGB or grey")
+    return pixels
+
+
+def read_label(layout: Layout, path: Path) -> Array:
+    """Read one label map at its full size.
+
+    Returns: [H, W] uint8, class indices after the label table, IGNORE where a pixel does not count.
+    Raises: DataError that names a file which is missing, cut off or damaged, has colours instead of one value a pixel,
+        or holds a value outside the class list.
+    """
+    try:
+        with Image.open(path) as file:
+            mode, stored = file.mode, np.array(file)
+    except _UNREADABLE as error:
+        raise DataError(f"{path} cannot be read (missing, cut off or damaged?): {error}") from error
+    if mode not in _ONE_VALUE_MODES:
+        raise DataError(f"{path} has mode {mode}: a label map has one channel, a class value per pixel, not colours")
+    outside = (stored < 0) | (stored > 255) if stored.dtype.itemsize > 1 else np.zeros(stored.shape, bool)
+    classes: Array = layout.label_table[np.where(outside, 0, stored).astype(np.uint8)]
+    unknown = outside | (classes == UNKNOWN)
+    if unknown.any():
+        values = ", ".join(str(value) for value in np.unique(stored[unknown])[:8])
+        raise DataError(
+            f"{path} holds the value {values} at {unknown.sum()} of {unknown.size} pixels; label files of "
+            f"{layout.name} may hold {allowed_values(layout.label_table)}{layout.remedy and f' ({layout.remedy})'}"
+        )
+    return classes
+
+
+def resize_image(image: Array, *, height: int, width: int) -> Array:
+    """Resize an image [H, W, 3] uint8 bilinearly, in 8 bits, with PIL's antialiasing.
+
+    PIL widens the triangle filter when it makes an image smaller, so that every pixel of the original counts.
+    Source: ClassMix's loader, SciPy 1.2's imresize, which is this very function (docs/methods.md, card ClassMix 8.2).
+    """
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def resize_label(label: Array, *, height: int, width: int) -> Array:
+    """Resize a label map [H, W] uint8: each pixel takes the value nearest to its centre, no value is made up.
+
+    Source: as ClassMix; French et al. take the majority instead (docs/methods.md, card French).
+    """
+    return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
+
+
+def read_sample(layout: Layout, sample: Sample, *, height: int, width: int) -> tuple[Array, Array | None]:
+    """Read one sample and bring it to a size.
+
+    Returns: image [height, width, 3] uint8, label [height, width] uint8 or None where the sample has no label.
+    Raises: DataError as read_image and read_label, and where image and label differ in size.
+    """
+    image = read_image(sample.image)
+    small_image = resize_image(image, height=height, width=width)
+    if sample.label is None:
+        return small_image, None
+    label = read_label(layout, sample.label)
+    refuse_other_size(sample, image, label)
+    return small_image, resize_label(label, height=height, width=width)
+
+
+def refuse_other_size(sample: Sample, image: Array, label: Array) -> None:
+    """Raises: DataError where a label map is not as large as its image; both at their full size."""
+    if label.shape != image.shape[:2]:
+        sizes = f"{label.shape[0]}x{label.shape[1]}, its image {image.shape[0]}x{image.shape[1]}"
+        raise DataError(f"{sample.label} is {sizes} (height x width, {sample.image}): they must be equal")
+
+
+# --- the layout of a user's own dataset ---------------------------------------------------------------------------
+
+
+def folders_layout(dataset: Folders, data_root: Path) -> Layout:
+    """The layout of a dataset that a spec describes by its folders, below `data_root`.
+
+    `label_ids` may map a value to 255, which ignores it as `ignore_value` is ignored.
+
+    Raises: DataError where `label_ids` holds a value that cannot be stored or names a class that does not exist.
+    """
+    num_classes = len(dataset.class_names)
+    ids = {index: index for index in range(num_classes)} if dataset.label_ids is None else dict(dataset.label_ids)
+    for stored, index in ids.items():
+        if not 0 <= stored <= 255 or not (0 <= index < num_classes or index == IGNORE):
+            raise DataError(
+                f"{dataset.name}: dataset.label_ids maps {stored} to {index}: a stored value in 0..255 to a class "
+                f"index in 0..{num_classes - 1} (or {IGNORE}, ignored) is wanted"
+            )
+    if dataset.label_ids is not None and ids.get(dataset.ignore_value, IGNORE) != IGNORE:
+        raise DataError(
+            f"{dataset.name}: dataset.ignore_value {dataset.ignore_value} is also a class in dataset.label_ids"
+        )
+    return Layout(
+        name=dataset.name,
+        root=data_root,
+        images=f"{dataset.images}/{{split}}",
+        labels=f"{dataset.labels}/{{split}}",
+        label_ending=dataset.label_suffix,
+        class_names=dataset.class_names,
+        label_table=label_table({**ids, dataset.ignore_value: IGNORE}, ignored=()),
+        palette=distinct_palette(num_classes),
+        remedy="dataset.class_names, dataset.label_ids and dataset.ignore_value decide this",
+    )

@@ -1,0 +1,144 @@
+"""Streams of batches: which images a step sees is a pure function of (seed, stream, step); reading runs one step ahead.
+
+A stream walks its pool in epochs; every epoch has its own permutation, computed from the seed. Nothing is stored, so a
+resumed trial goes on with exactly the batch that comes next, at any world size.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainer.data.cache import CachedSplit
+from trainer.distributed import shard
+from trainer.losses import IGNORE_INDEX
+from trainer.methods.base import Batch, Pool, Stream
+from trainer.randomness import fold_int, key_of, permutation, uniform_int
+from trainer.spec import View
+
+_EPOCHS_KEPT = 8
+
+
+def positions_in_pool(key: int, step: int, batch: int, pool_size: int) -> list[int]:
+    """Places in the pool of the global batch of a step; the global sample index counts through endless epochs."""
+    indices = range(step * batch, (step + 1) * batch)
+    return [int(_epoch_order(key, index // pool_size, pool_size)[index % pool_size]) for index in indices]
+
+
+@lru_cache(maxsize=_EPOCHS_KEPT)
+def _epoch_order(key: int, epoch: int, pool_size: int) -> Tensor:
+    return permutation(fold_int(key, epoch), pool_size)
+
+
+@dataclass(frozen=True, slots=True)
+class RawBatch:
+    """This rank's part of a batch as it lies in the cache: images [n, H, W, 3] and labels [n, H, W], uint8."""
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """Move to the device as bytes, and become floating and channel-first there."""
+        image = self.image.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+        label = self.label.to(device, non_blocking=True).long()
+        return Batch(image, label, self.index.to(device, non_blocking=True))
+
+
+class StreamReader:
+    """Reads one stream's batches from the cache."""
+
+    def __init__(self, stream: Stream, cache: CachedSplit, pool: Sequence[int], *, view: View, seed: int) -> None:
+        if len(pool) < stream.batch:
+            raise ValueError(
+                f"{len(pool)} {stream.pool} images are fewer than the batch of {stream.batch}: use another "
+                f"label_fraction, more images, or a smaller {stream.pool}_batch"
+            )
+        self._stream = stream
+        self._cache = cache
+        self._pool = pool
+        self._view = view
+        self._key = key_of(seed, f"order of {stream.name}")
+        self._view_key = key_of(seed, f"view of {stream.name}")
+
+    def read(self, step: int) -> RawBatch:
+        """This rank's part of the global batch of a step."""
+        batch = self._stream.batch
+        places = positions_in_pool(self._key, step, batch, len(self._pool))
+        part = shard(batch)
+        first = step * batch
+        index = list(range(first, first + batch))[part]
+        pairs = [self._one(self._pool[place], i) for place, i in zip(places[part], index, strict=True)]
+        images, labels = zip(*pairs, strict=True)
+        return RawBatch(
+            torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), torch.tensor(index)
+        )
+
+    def _one(self, place: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image = self._cache.image(place)
+        if self._stream.pool == "labeled":
+            label = self._cache.label(place)
+        else:  # a method never sees the labels of its unlabelled images, also where the files are there
+            label = np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8)
+        return apply_view(image, label, self._view, fold_int(self._view_key, index))
+
+
+def apply_view(image: np.ndarray, label: np.ndarray, view: View, key: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the crop and flip, as drawn from a host key: image [H, W, 3] and label [H, W] alike."""
+    if view.crop_height is not None and view.crop_width is not None:
+        top = int(uniform_int(fold_int(key, 0)) * (image.shape[0] - view.crop_height + 1))
+        left = int(uniform_int(fold_int(key, 1)) * (image.shape[1] - view.crop_width + 1))
+        rows, columns = slice(top, top + view.crop_height), slice(left, left + view.crop_width)
+        image, label = image[rows, columns], label[rows, columns]
+    if view.flip and uniform_int(fold_int(key, 2)) < 0.5:
+        image, label = image[:, ::-1], label[:, ::-1]
+    return image, label
+
+
+class Streams:
+    """All streams of a method; while a step computes, one thread reads the next."""
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        cache: CachedSplit,
+        pools: Mapping[Pool, Sequence[int]],
+        *,
+        view: View,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._readers = {
+            stream.name: StreamReader(stream, cache, pools[stream.pool], view=view, seed=seed) for stream in streams
+        }
+        self._device = device
+        self._dtype = dtype
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="streams")
+        self._ahead: tuple[int, Future[dict[str, RawBatch]]] | None = None
+
+    def at(self, step: int) -> dict[str, Batch]:
+        """The batches of a step, on the device."""
+        if self._ahead is not None and self._ahead[0] == step:
+            raw = self._ahead[1].result()
+        else:
+            raw = self._read(step)
+        self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
+        return {name: batch.to(self._device, self._dtype) for name, batch in raw.items()}
+
+    def _read(self, step: int) -> dict[str, RawBatch]:
+        batches = {name: reader.read(step) for name, reader in self._readers.items()}
+        if self._device.type == "cuda":
+            return {
+                name: RawBatch(b.image.pin_memory(), b.label.pin_memory(), b.index.pin_memory())
+                for name, b in batches.items()
+            }
+        return batches
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._thread.shutdown(wait=True, cancel_futures=True)

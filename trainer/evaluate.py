@@ -1,0 +1,36 @@
+"""Judging a network: one confusion matrix over the set, each image counted once whatever the number of ranks."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.data.cache import CachedSplit
+from trainer.distributed import global_sum, rank, world_size
+from trainer.metrics import confusion_of
+
+# Pixels of one evaluation batch: what a forward pass of the paper's network holds with ease.
+_PIXELS_AT_ONCE = 2**20
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, images: CachedSplit, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sum the confusion matrix [C, C] int64 of a network in eval mode over a labelled split and over all ranks.
+
+    Rank r judges images r, r + world size, …: nothing is padded, so nothing counts twice. The network's mode comes
+    back as it was.
+    """
+    num_classes = len(images.class_names)
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    was_training = network.training
+    network.eval()
+    for part in _batches(np.flatnonzero(images.has_label)[rank() :: world_size()], images):
+        label = torch.from_numpy(images.labels(part)).to(device).long()
+        image = torch.from_numpy(images.images(part)).to(device).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+        confusion += confusion_of(network(image).argmax(dim=1), label, num_classes)
+    network.train(was_training)
+    return global_sum(confusion)
+
+
+def _batches(indices: np.ndarray, images: CachedSplit) -> list[np.ndarray]:
+    size = max(1, _PIXELS_AT_ONCE // (images.height * images.width))
+    return [indices[first : first + size] for first in range(0, len(indices), size)]

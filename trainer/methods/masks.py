@@ -1,0 +1,158 @@
+"""Mixing masks: pure, batched, on the device of the class map.
+
+Every mask function takes (class_map, keys, batch_key) and gives mix_mask [N, 1, H, W] float32 in {0, 1}; 1 keeps
+image a. class_map is [N, H, W] int64, the teacher's arg-max for image a; keys [N] int64, one per global sample and
+step; batch_key one host integer per step, for draws that the whole global batch shares. They are the only source of
+every draw. Source numbers (9.1 …) are sections of docs/methods.md.
+"""
+
+from collections.abc import Callable
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from trainer.randomness import fold, fold_int, normal, uniform, uniform_int
+from trainer.spec import BoxMask, ClassMask, ComplexMask, CowMask
+
+MaskFn = Callable[[Tensor, Tensor, int], Tensor]
+_LARGEST = torch.iinfo(torch.int64).max
+
+
+def box_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: BoxMask) -> Tensor:
+    """Keep what lies outside one box that covers half of the image.
+
+    Source: law "french": French et al. 2020, cutmix-semisup-seg mask_gen.py: height share log-uniform in [0.5, 1],
+    width share 0.5 / height share, sizes and place rounded. Law "classmix": ClassMix transformmasks.py: width uniform
+    in [W/2, W], height round(HW/2 / width), place uniform. Differs: drawn from keys, not from the operating system.
+    """
+    _, height, width = class_map.shape
+    draws = uniform(fold(keys[:, None], torch.arange(3, device=keys.device)))
+    if spec.law == "french":
+        share = torch.exp(draws[:, 0] * torch.log(torch.tensor(0.5, dtype=torch.float64)))
+        box_height, box_width = (share * height).round(), (0.5 / share * width).round()
+        top = ((height - box_height) * draws[:, 1]).round()
+        left = ((width - box_width) * draws[:, 2]).round()
+    else:
+        box_width = width // 2 + (draws[:, 0] * (width - width // 2 + 1)).floor()
+        box_height = (height * width / 2 / box_width).round().clamp(max=height)
+        top = (draws[:, 1] * (height - box_height + 1)).floor()
+        left = (draws[:, 2] * (width - box_width + 1)).floor()
+    in_rows = _between(torch.arange(height, device=keys.device), top, box_height)
+    in_columns = _between(torch.arange(width, device=keys.device), left, box_width)
+    return (~(in_rows[:, :, None] & in_columns[:, None, :])).unsqueeze(1).float()
+
+
+def _between(position: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    return (position >= start[:, None]) & (position < (start + length)[:, None])
+
+
+def class_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: ClassMask, num_classes: int) -> Tensor:
+    """Keep the pixels of half of the classes present in each image.
+
+    Returns: as the module says; an image with one class keeps none of it (half of one, rounded down).
+    Raises: ValueError if class_map is not three-dimensional.
+    Source: ClassMix, Olsson et al. 2020, arXiv:2007.07936, transformmasks.generate_class_mask: floor(K / 2) of the K
+    present classes without replacement. Differs: drawn by rank of a hash per class, so that no loop is needed.
+    """
+    chosen = _choose_half(_present(class_map, _zeros_like_rows(class_map), 1, num_classes), keys, "floor")
+    return _look_up(chosen, class_map, _zeros_like_rows(class_map))
+
+
+def cow_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: CowMask) -> Tensor:
+    """Keep where smooth noise exceeds its quantile: irregular patches covering `proportion` of the image.
+
+    Source: CowMix, French, Oliver and Salimans 2020, arXiv:2003.12022 (milking_cowmask, masking/cow_mask.py): sigma
+    log-uniform, threshold mean + sqrt(2) erfinv(.) std. ClassMix's trainer has sigma in [8, 32], proportion 0.5.
+    Differs: the Gaussian is normalised at the border instead of padded, and 1 marks what exceeds.
+    """
+    _, height, width = class_map.shape
+    pixel = torch.arange(height * width, device=keys.device).view(height, width)
+    noise = normal(fold(fold(keys, torch.full_like(keys, 1))[:, None, None], pixel))
+    draws = uniform(fold(keys[:, None], torch.arange(2, 4, device=keys.device))).float()
+    log_ratio = torch.log(torch.tensor(spec.sigma_max / spec.sigma_min))
+    sigma = spec.sigma_min * torch.exp(draws[:, 0] * log_ratio)
+    smooth = _gaussian_matrix(height, sigma) @ noise @ _gaussian_matrix(width, sigma).transpose(1, 2)
+    proportion = spec.proportion_min + draws[:, 1] * (spec.proportion_max - spec.proportion_min)
+    mean, std = smooth.mean(dim=(1, 2)), smooth.std(dim=(1, 2))
+    threshold = mean + 2**0.5 * torch.erfinv(1 - 2 * proportion) * std
+    return (smooth > threshold[:, None, None]).unsqueeze(1).float()
+
+
+def _gaussian_matrix(length: int, sigma: Tensor) -> Tensor:
+    position = torch.arange(length, device=sigma.device, dtype=torch.float32)
+    squared = (position[:, None] - position[None, :]).square()
+    return torch.softmax(-squared / (2 * sigma[:, None, None].square()), dim=2)
+
+
+def complex_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: ComplexMask, num_classes: int) -> Tensor:
+    """Keep, in each block of a grid, the pixels of half of the classes.
+
+    The block count is drawn once per step for the whole batch; classes are drawn per block and image. The mask does
+    not say which classes are present: with classes "of_all" a chosen class may be absent from its block.
+
+    Source: ComplexMix, Chen et al. 2021, arXiv:2101.10156, section 3.1 (literal: p x p blocks, C/2 of all C classes)
+    and section 1 (other reading: p squares in all, half of the predicted classes). Open points: docs/methods.md 9.7.
+    """
+    _, height, width = class_map.shape
+    count = spec.block_counts[int(uniform_int(fold_int(batch_key, 0)) * len(spec.block_counts))]
+    rows, columns = grid_shape(count, spec.grid)
+    block = block_index(height, width, rows, columns, class_map.device)
+    if spec.classes == "of_present":
+        candidates = _present(class_map, block, rows * columns, num_classes)
+    else:
+        candidates = torch.ones(1, rows * columns, num_classes, dtype=torch.bool, device=class_map.device)
+    return _look_up(_choose_half(candidates, keys, spec.rounding), class_map, block)
+
+
+def grid_shape(count: int, grid: str) -> tuple[int, int]:
+    """Rows and columns of blocks: (p, p), or for "in_total" the factors of p closest to a square, rows the fewer.
+
+    Source: docs/methods.md 9.7 row 1: 4, 16, 64, 128 blocks in all are 2x2, 4x4, 8x8 and 8x16.
+    """
+    if grid == "per_side":
+        return count, count
+    rows = next(rows for rows in range(isqrt(count), 0, -1) if count % rows == 0)
+    return rows, count // rows
+
+
+def block_index(height: int, width: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """The block of each pixel, [H, W] int64: edges at k H / rows and k W / columns, rounded half up."""
+    row = _block_of(height, rows, device)
+    return row[:, None] * columns + _block_of(width, columns, device)[None, :]
+
+
+def _block_of(length: int, blocks: int, device: torch.device) -> Tensor:
+    # The last k whose edge floor(k length / blocks + 1/2) is at most the position, in whole numbers.
+    position = torch.arange(length, device=device)
+    return (blocks * (2 * position + 1) - 1).div(2 * length, rounding_mode="floor")
+
+
+def _zeros_like_rows(class_map: Tensor) -> Tensor:
+    if class_map.dim() != 3:
+        raise ValueError(f"class_map has shape {tuple(class_map.shape)}; [N, H, W] is wanted")
+    return torch.zeros(class_map.shape[1:], dtype=torch.int64, device=class_map.device)
+
+
+def _present(class_map: Tensor, block: Tensor, num_blocks: int, num_classes: int) -> Tensor:
+    """Which classes are in which block: [N, blocks, C] bool."""
+    present = torch.zeros(len(class_map), num_blocks * num_classes, dtype=torch.bool, device=class_map.device)
+    slot = (block * num_classes + class_map).flatten(1)
+    return present.scatter_(1, slot, True).view(-1, num_blocks, num_classes)
+
+
+def _choose_half(candidates: Tensor, keys: Tensor, rounding: str) -> Tensor:
+    """Half of the candidate classes of each block, those of smallest hash: [1 or N, blocks, C] to [N, blocks, C]."""
+    num_blocks, num_classes = candidates.shape[1:]
+    slot = torch.arange(num_blocks * num_classes, device=keys.device).view(num_blocks, num_classes)
+    score = fold(keys[:, None, None], slot).masked_fill(~candidates, _LARGEST)
+    count = candidates.sum(dim=2, keepdim=True)
+    half = (count if rounding == "floor" else count + 1).div(2, rounding_mode="floor").expand(len(keys), -1, 1)
+    limit = score.sort(dim=2).values.gather(2, (half - 1).clamp(min=0))
+    return (score <= limit) & candidates & (half > 0)
+
+
+def _look_up(chosen: Tensor, class_map: Tensor, block: Tensor) -> Tensor:
+    """Whether each pixel's class is chosen in its block: mix_mask [N, 1, H, W]."""
+    slot = (block * chosen.shape[2] + class_map).flatten(1)
+    return chosen.flatten(1).gather(1, slot).view(class_map.shape).unsqueeze(1).float()

@@ -1,0 +1,119 @@
+"""Mean teacher on mixed unlabelled images: CutMix, ClassMix, CowMix and ComplexMix differ in their mask alone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.data.transforms import strong_augmentation
+from trainer.distributed import global_sum, next_of_global_batch
+from trainer.losses import cross_entropy_map, pixel_mean, squared_difference_map, whole_batch_mean
+from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
+from trainer.methods.masks import MaskFn
+from trainer.methods.supervised import supervised_objective
+from trainer.randomness import key_of, sample_keys
+from trainer.schedules import ramp_up
+from trainer.spec import Mix
+
+
+@dataclass(frozen=True, slots=True)
+class MixedBatch:
+    """What the student learns from: mixed images and the teacher's mixed probabilities for them.
+
+    `image` [n, 3, H, W] in [0, 1], before strong augmentation; `probs` [n, C, H, W]; `mix_mask` [n, 1, H, W].
+    """
+
+    image: Tensor
+    probs: Tensor
+    mix_mask: Tensor
+
+
+class MixMethod(Method):
+    """Supervised loss on labelled images plus consistency on mixed unlabelled ones.
+
+    Source: ComplexMix sections 3.1 and 3.2; where it is silent, ClassMix's code (docs/methods.md cards 8 and 8A, and
+    section 13 for what was decided). Image i is pasted onto image i + 1 of the global batch, cyclic, so a batch of two
+    is mixed in both directions.
+    """
+
+    def __init__(
+        self, spec: Mix, mask: MaskFn, *, labeled_batch: int, unlabeled_batch: int, num_steps: int, seed: int
+    ) -> None:
+        self.teacher = spec.teacher
+        self._spec = spec
+        self._mask = mask
+        self._batches = (labeled_batch, unlabeled_batch)
+        self._num_steps = num_steps
+        self._seed = seed
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Labelled and unlabelled images."""
+        labeled, unlabeled = self._batches
+        return (Stream("labeled", "labeled", labeled), Stream("unlabeled", "unlabeled", unlabeled))
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The supervised start, where asked for, then mixing; the teacher is copied when mixing begins."""
+        start = self._spec.supervised_start
+        mixing = Phase(start, self._num_steps - start, ("copy_teacher",))
+        return (Phase(0, start, has_teacher=False), mixing) if start else (mixing,)
+
+    def objectives(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Iterator[Objective]:
+        """The supervised loss, then, after the supervised start, the consistency loss."""
+        yield supervised_objective(networks, batches["labeled"])
+        if step >= self._spec.supervised_start:
+            yield self._consistency(networks, batches["unlabeled"], step)
+
+    def _consistency(self, networks: Networks, batch: Batch, step: int) -> Objective:
+        mixed = self.mix(networks, batch, step)
+        key = key_of(self._seed, "strong_augmentation", step)
+        image = strong_augmentation(mixed.image, key, self._spec.augmentation)
+        logits = networks.student(image)
+        confidence, pseudo_label = mixed.probs.max(dim=1)
+        confident = (confidence >= self._spec.confidence_threshold).to(logits.dtype)
+        confident_fraction = batch_mean(confident)
+        loss = pixel_mean(self._loss_map(logits, mixed.probs, pseudo_label), self._gate(confident, confident_fraction))
+        loss = loss * self._spec.unlabeled_weight * ramp_up(step, self._spec.ramp_up_steps)
+        scalars = {
+            "unlabeled_loss": whole_batch_mean(loss),
+            "confident_fraction": confident_fraction,
+            "mask_area": batch_mean(mixed.mix_mask),
+        }
+        return Objective("student", loss, scalars)
+
+    @torch.no_grad()
+    def mix(self, networks: Networks, batch: Batch, step: int) -> MixedBatch:
+        """Label the raw images with the teacher, draw the masks and mix images and probabilities alike."""
+        assert networks.teacher is not None
+        probs = torch.softmax(networks.teacher(batch.image), dim=1)
+        batch_key = key_of(self._seed, "mix_mask", step)
+        mix_mask = self._mask(probs.argmax(dim=1), sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
+        return MixedBatch(blend(mix_mask, batch.image), blend(mix_mask, probs), mix_mask)
+
+    def _loss_map(self, logits: Tensor, probs: Tensor, pseudo_label: Tensor) -> Tensor:
+        if self._spec.loss == "squared":
+            return squared_difference_map(torch.softmax(logits, dim=1), probs)
+        return cross_entropy_map(logits, pseudo_label)[0]
+
+    def _gate(self, confident: Tensor, confident_fraction: Tensor) -> Tensor:
+        """The weight of each pixel: the batch-wide confident share (ClassMix, French), its own confidence, or one."""
+        match self._spec.gate:
+            case "batch_share":
+                return confident_fraction
+            case "pixel":
+                return confident
+            case "none":
+                return torch.ones_like(confident_fraction)
+
+
+def blend(mix_mask: Tensor, value: Tensor) -> Tensor:
+    """Where mix_mask [n, 1, H, W] is 1 keep each sample's own value [n, K, H, W], else take the next sample's."""
+    return torch.where(mix_mask.bool(), value, next_of_global_batch(value))
+
+
+def batch_mean(value: Tensor) -> Tensor:
+    """Mean over the global batch of a detached tensor: sums and counts over ranks, one division."""
+    count = torch.tensor(float(value.numel()), dtype=value.dtype, device=value.device)
+    return global_sum(value.sum()) / global_sum(count)

@@ -1,0 +1,33 @@
+"""Intersection over union from one confusion matrix, summed over the set and over ranks."""
+
+import torch
+from torch import Tensor
+
+from trainer.losses import IGNORE_INDEX
+
+
+def confusion_of(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Count pixels by (truth, prediction).
+
+    Args:
+        prediction: [N, H, W] int64 in 0..num_classes-1.
+        label: [N, H, W] int64, class index or IGNORE_INDEX (not counted).
+    Returns: [C, C] int64, rows truth, columns prediction.
+    """
+    cell = torch.where(label == IGNORE_INDEX, num_classes * num_classes, label * num_classes + prediction)
+    counts = torch.bincount(cell.flatten(), minlength=num_classes * num_classes + 1)
+    return counts[:-1].view(num_classes, num_classes)
+
+
+def class_iou(confusion: Tensor) -> list[float | None]:
+    """Intersection over union of each class, None for a class in neither truth nor prediction."""
+    hits = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    pairs = zip(hits.tolist(), union.tolist(), strict=True)
+    return [hit / total if total else None for hit, total in pairs]
+
+
+def mean_iou(ious: list[float | None]) -> float | None:
+    """Mean over the defined classes (an undefined class is left out, not counted as zero); None if there is none."""
+    defined = [iou for iou in ious if iou is not None]
+    return sum(defined) / len(defined) if defined else None
