@@ -2,8 +2,8 @@
 
 Command: `mixgrid run camvid --data DIR` with `DIR/camvid` in the SegNet layout (a GPU is wanted for the whole of it).
 On two CPU cores, a smaller one that shows the way works and cannot rank methods:
-`mixgrid run camvid --data DIR --rows Supervised,ComplexMix --fractions 1/8 --seeds 0,1 --set num_steps=500 …` (docs/log.md
-has the full command, its time and its numbers).
+`mixgrid run camvid --data DIR --rows Supervised,ComplexMix --fractions 1/8 --seeds 0,1 --set num_steps=500 …`
+(docs/log.md has the full command, its time and its numbers).
 Nothing is selected on the test frames: the number is the last step's.
 """
 

@@ -2,8 +2,8 @@
 
 Command: `make demo`, or `mixgrid run demo`.
 Cost: see README.md; two CPU cores, no GPU.
-Expected: supervised clearly better at the larger fraction. This is a demonstration on drawn scenes with a small network;
-it says that the way from table to number works and nothing about the ranking of methods on real images.
+Expected: supervised clearly better at the larger fraction. This is a demonstration on drawn scenes with a small
+network; it says that the way from table to number works and nothing about the ranking of methods on real images.
 """
 
 from fractions import Fraction

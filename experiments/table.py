@@ -70,7 +70,7 @@ class Frame(Part):
 class Row:
     """One line of the table: a label, a method, and deviations from the frame as (dotted field, value).
 
-    `group` separates blocks of rows by a rule. `fractions` are the row's own, where it does not have all of the table's.
+    `group` separates blocks of rows by a rule. `fractions` are the row's own, where it has not all of the table's.
     """
 
     label: str
@@ -324,7 +324,8 @@ def _table_in_file(path: Path, attribute: str) -> Table:
     if not path.is_file():
         raise TableError(f"there is no file {path} to read a table from")
     location = importlib.util.spec_from_file_location(f"mixgrid_table_{path.stem}", path)
-    assert location is not None and location.loader is not None
+    assert location is not None
+    assert location.loader is not None
     module = importlib.util.module_from_spec(location)
     sys.modules[location.name] = module
     try:

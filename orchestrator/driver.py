@@ -1,4 +1,4 @@
-"""The Tune driver: missing cells to a fresh Tuner to an outcome. Knows Ray; never relies on Tune's state for identity."""
+"""The Tune driver: missing cells to a fresh Tuner to an outcome. Knows Ray; asks nothing of Tune's own state."""
 
 import os
 import shutil
@@ -55,6 +55,11 @@ class GridProgress:
     def count(self, *phases: Phase) -> int:
         """How many trials are in one of the phases."""
         return sum(progress.phase in phases for progress in self.trials.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial has ended."""
+        return self.count("waiting", "starting", "training") == 0
 
     def eta_seconds(self) -> float | None:
         """Seconds left, from the time that finished work took; None before there is any."""
@@ -127,7 +132,9 @@ def run_cells(
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
         with _ray(address), _scratch(storage, address, heartbeat.name) as scratch:
-            progress.at_once = trials_at_once(placement, ray.cluster_resources())
+            cluster = ray.cluster_resources()
+            placement = placement.settled(options.device, cluster)
+            progress.at_once = trials_at_once(placement, cluster)
             if max_concurrent is not None:
                 progress.at_once = min(progress.at_once, max_concurrent)
             orders = [_order(cell, options, placement, heartbeat, scratch) for cell in mine]

@@ -1,7 +1,7 @@
 """What a trial needs and what fits where: pure arithmetic, no Ray."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor
 
 # A Tune trial is only the driver of its workers: a sliver of a CPU, so that drivers never starve workers.
@@ -14,22 +14,30 @@ class PlacementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Devices of one trial: workers (DDP ranks), and CPUs and GPUs of each."""
+    """Devices of one trial: workers (DDP ranks), and CPUs and GPUs of each; None leaves the GPUs to `settled`."""
 
     workers: int = 1
     cpus_per_worker: int = 1
-    gpus_per_worker: float = 0.0
+    gpus_per_worker: float | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.cpus_per_worker < 1 or self.gpus_per_worker < 0:
+        gpus = self.gpus_per_worker or 0.0
+        if self.workers < 1 or self.cpus_per_worker < 1 or gpus < 0:
             raise PlacementError("--workers and --cpus-per-worker are at least 1, --gpus-per-worker at least 0")
-        if 0 < self.gpus_per_worker < 1 and self.workers > 1:
+        if 0 < gpus < 1 and self.workers > 1:
             raise PlacementError(
-                f"--gpus-per-worker {self.gpus_per_worker} with --workers {self.workers}: a fraction of a GPU goes with "
-                "one worker only, since NCCL refuses two ranks on one device"
+                f"--gpus-per-worker {gpus} with --workers {self.workers}: a fraction of a GPU goes with one worker "
+                "only, since NCCL refuses two ranks on one device"
             )
-        if self.gpus_per_worker > 1 and self.gpus_per_worker != floor(self.gpus_per_worker):
-            raise PlacementError(f"--gpus-per-worker {self.gpus_per_worker}: above one, whole GPUs only")
+        if gpus > 1 and gpus != floor(gpus):
+            raise PlacementError(f"--gpus-per-worker {gpus}: above one, whole GPUs only")
+
+    def settled(self, device: str, cluster: Mapping[str, float]) -> "Placement":
+        """With GPUs decided: as given, else none on "cpu", one on "cuda", on "auto" one where the cluster has any."""
+        if self.gpus_per_worker is not None:
+            return self
+        wants_gpu = device == "cuda" or (device == "auto" and cluster.get("GPU", 0.0) >= 1)
+        return replace(self, gpus_per_worker=1.0 if wants_gpu else 0.0)
 
     @property
     def needs(self) -> dict[str, float]:

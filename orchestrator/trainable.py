@@ -119,7 +119,7 @@ def _scaling(placement: Placement) -> Any:
         resources["GPU"] = placement.gpus_per_worker
     return ray.train.ScalingConfig(
         num_workers=placement.workers,
-        use_gpu=placement.gpus_per_worker > 0,
+        use_gpu=bool(placement.gpus_per_worker),
         resources_per_worker=resources,
     )
 

@@ -30,7 +30,6 @@ from trainer.spec import TrialSpec
 
 MEAN = "mean"
 NETWORKS = ("student", "teacher")
-
 RESULT_COLUMNS = {
     "trial_id": "str",
     "row": "str",
@@ -200,8 +199,7 @@ def _read_state(storage: Storage, trial_id: str) -> _Reading:
         return _Reading(TrialState("partial", detail=f"result not accepted: {error}"))
     if done is not None:
         return done
-    state = trial_state(storage, trial_id)
-    # "done" here means that the trial was finished between the two looks
+    state = trial_state(storage, trial_id)  # "done" here: it was finished between the two looks
     return _read_state(storage, trial_id) if state.kind == "done" else _Reading(state)
 
 

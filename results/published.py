@@ -90,7 +90,7 @@ _COMPLEXMIX_ROWS = (
         "DeepLab-V2",
         ("43.84", "54.84", "60.08", "63.02", "66.19"),
         None,
-        "equal to the baseline row of the ClassMix paper (arXiv:2007.07936); COCO weights",
+        "believed to be the baseline row of the ClassMix paper (arXiv:2007.07936), whose full text was not read",
         ("Supervised", "DeepLab-V2 (supervised)", "Supervised (DeepLab-V2)"),
     ),
     _Row(
@@ -104,7 +104,7 @@ _COMPLEXMIX_ROWS = (
         "s4GAN",
         ("-", "59.3", "61.9", "-", "N/A"),
         None,
-        "Mittal et al. (arXiv:1908.05724); ImageNet weights",
+        "Mittal et al. (s4GAN); ImageNet weights",
     ),
     _Row(
         "DST-CBC",
@@ -116,7 +116,7 @@ _COMPLEXMIX_ROWS = (
         "French et al.",
         ("51.20", "60.34", "63.87", "-", "N/A"),
         5,
-        "README of the authors' code and paper (arXiv:1906.01916), 5 runs; ImageNet weights, teacher, last epoch",
+        "README of the authors' code and paper, 5 runs; ImageNet weights, teacher, last epoch",
         ("CutMix", "French et al. (CutMix)", "CutMix (French et al.)"),
     ),
     _Row(

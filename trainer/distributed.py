@@ -1,5 +1,8 @@
 """Ranks of one trial: sums over the global batch and partners across ranks. Everything also works without a group."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -82,3 +85,17 @@ def agree(flag: bool, device: torch.device) -> bool:
     word = torch.tensor([int(flag)], device=device)
     dist.broadcast(word, 0)
     return bool(word.item())
+
+
+@contextmanager
+def torchrun_group(device: str) -> Iterator[None]:
+    """A process group from torchrun's environment variables, where they are set; else this process alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    dist.init_process_group("nccl" if on_cuda else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -62,5 +62,5 @@ def squared_difference_map(probs: Tensor, target_probs: Tensor) -> Tensor:
 
 
 def whole_batch_mean(scalar: Tensor) -> Tensor:
-    """The mean over ranks of a detached scalar that is scaled like `global_mean`: the global batch's value, for logs."""
+    """The global batch's value of a scalar that is scaled like `global_mean`, detached, for logs."""
     return global_sum(scalar) / world_size()

@@ -371,12 +371,12 @@ class TrialSpec(Part):
 def differing(part: BaseModel) -> dict[str, Any]:
     """Keep the fields of `part` that differ from its class's defaults, at every depth; `kind` always stays."""
     kept: dict[str, Any] = {}
-    dumped = part.model_dump(mode="json")
+    dumped = part.model_dump(mode="json")  # fields have plain frozen defaults, never factories
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if name == "kind":
             kept[name] = value
-        elif field.is_required() or value != field.get_default(call_default_factory=True):
+        elif field.is_required() or value != field.default:
             kept[name] = differing(value) if isinstance(value, BaseModel) else dumped[name]
     return kept
 

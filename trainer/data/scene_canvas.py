@@ -126,7 +126,7 @@ class Canvas:
         camera, near = self.camera, max(z0, NEAREST)
         offset = camera.focal * (x - camera.x)
         if z1 <= near or abs(offset) < 1e-6:
-            return self.front(0, 0, near, 0)
+            return self.front(self.camera.x, self.camera.x, near, 0)  # behind us or edge-on: nothing to see
         left, right = sorted(camera.centre + offset / z for z in (near, z1))
         columns, u = _pixels(left, right, camera.width)
         above = min(camera.horizon + (camera.eye - top) * camera.focal / z for z in (near, z1))

@@ -58,9 +58,6 @@ class Scene:
         return shade
 
 
-# The ground
-
-
 def draw_ground(scene: Scene, rng: np.random.Generator) -> None:
     """Draw road, sidewalks, perhaps a cross street, their markings and the shadow of the houses."""
     street, patch = scene.street, scene.canvas.ground()
@@ -85,7 +82,8 @@ def _asphalt(patch: Patch, rng: np.random.Generator, half_road: float) -> Floats
     mended = patch.canvas.cell(patch.a / rng.uniform(1.5, 4), patch.b / rng.uniform(3, 9)) < rng.uniform(0, 0.3)
     tracks = 1 - np.minimum(np.abs(np.abs(patch.a / half_road) - 0.5) * 6, 1)
     tone = tone * np.where(mended, rng.uniform(0.7, 1.1), 1) * (1 + rng.uniform(-0.15, 0.2) * tracks)
-    return (base * tone[..., None]).astype(np.float32)
+    colour: Floats = (base * tone[..., None]).astype(np.float32)
+    return colour
 
 
 def _paving(patch: Patch, rng: np.random.Generator) -> Floats:
@@ -110,14 +108,11 @@ def _markings(patch: Patch, half_road: float, rng: np.random.Generator) -> Bools
 
 
 def _cast_house_shadow(scene: Scene, patch: Patch, rng: np.random.Generator) -> None:
-    """Darken the ground on the sunny side's foot, with a stepped edge as roofs throw it."""
+    """Darken the ground along the houses that stand before the sun, with a stepped edge as roofs throw it."""
     side, length = scene.light.sun_side, rng.uniform(2, 12)
     reach = length * (0.4 + scene.canvas.cell(patch.b / 11, patch.b * 0))
     mask = side * patch.a > scene.street.facade[side > 0] - reach
     scene.canvas.image[patch.view][mask] *= 1 - scene.light.sun
-
-
-# Buildings
 
 
 class Wall(NamedTuple):
@@ -189,9 +184,6 @@ def draw_backdrop(scene: Scene, rng: np.random.Generator) -> None:
         return
     edge = 3 + 7 * patch.canvas.noise(patch.a / 8, 0.0) + 2 * patch.mottle(0.7)
     patch.fill(patch.b < edge, "vegetation", _leaves(scene, rng, patch, 0.5))
-
-
-# Plants and fences
 
 
 def _leaves(scene: Scene, rng: np.random.Generator, patch: Patch, spots: float) -> Floats:

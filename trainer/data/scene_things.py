@@ -11,9 +11,6 @@ GLASS = rgb(0.58, 0.25, 0.16)
 RUBBER = rgb(0.6, 0.1, 0.06)
 
 
-# Vehicles
-
-
 class Body(NamedTuple):
     """The outline of a car, in metres; the cabin's share of its length and how far its windscreens lean."""
 
@@ -131,9 +128,6 @@ def draw_bicycle(scene: Scene, rng: np.random.Generator, x: float, z: float) -> 
         patch.fill(wheel & ~patch.disc(a, 0.42, 0.28), "bicycle", RUBBER)
     for (a0, b0), (a1, b1) in BICYCLE_FRAME:
         patch.fill(patch.stroke((a0 * flip, b0), (a1 * flip, b1), 0.13), "bicycle", colour)
-
-
-# People and street furniture
 
 
 def draw_person(scene: Scene, rng: np.random.Generator, x: float, z: float) -> None:

@@ -35,9 +35,6 @@ FIRST_INDEX = {"train": 0, "val": 1_000_000_000}
 MARKER = "scenes.json"
 
 
-# One scene
-
-
 class Weather(NamedTuple):
     """A kind of light before chance moves it: colours in 0..1, visibility in metres, noise in 0..1, its share."""
 
@@ -235,13 +232,11 @@ def _expose(image: Floats, light: Light, rng: np.random.Generator) -> Bytes:
     return (np.clip(image + np.float32(light.noise) * grain, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-# The set on disk
-
-
 def ensure(dataset: Synthetic, root: Path) -> None:
     """Write the scenes of a dataset below `root` in the Cityscapes layout, unless they are there.
 
-    Built beside `root` and renamed when complete, so a folder of this name is always whole; two processes take turns.
+    Built beside `root` and renamed when complete, so a folder of this name is always whole; two processes take turns
+    at a lock file, which stays.
     Raises: ValueError if `root` holds other scenes, or files that are not ours.
     """
     if _is_finished(dataset, root):

@@ -13,7 +13,7 @@ DILATIONS = (1, 3, 6, 9)  # on the 16x32 features of a 64x128 image the publishe
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut, which is projected where shape changes (He et al. 2016, section 4.1)."""
+    """Two 3x3 convolutions with a shortcut, projected where the shape changes (He et al. 2016, arXiv:1512.03385)."""
 
     def __init__(self, in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -37,11 +37,13 @@ def _projection(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 class TinyBackbone(nn.Module):
-    """A strided stem and three residual blocks; convolutions from He et al. 2015, which suits a start from nothing.
+    """A strided stem and three residual blocks, drawn as in He et al. 2015 (arXiv:1502.01852, fan-out form).
+
+    That start suits training from nothing, where DeepLab-V2's normal(0, 0.01) counts on weights from a file.
 
     Args:
-        width: channels of the stem; the features have 4 x width.
-        output_stride: 4, or 8 for a quarter of the later work.
+        width: channels of the stem; the features have 2 x width.
+        output_stride: 4, or 8 for less work in the last block and the head.
     Raises: ValueError for another output stride.
     """
 
@@ -49,19 +51,19 @@ class TinyBackbone(nn.Module):
         super().__init__()
         if output_stride not in (4, 8):
             raise ValueError(f"the tiny network has output stride 4 or 8, not {output_stride}")
-        self.out_channels = 4 * width
+        self.out_channels = 2 * width
         self.conv1 = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
         self.bn1 = GlobalBatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = ResidualBlock(width, 2 * width, stride=2)
-        self.layer2 = ResidualBlock(2 * width, 2 * width, dilation=2)
-        self.layer3 = ResidualBlock(2 * width, 4 * width, stride=output_stride // 4, dilation=2)
+        self.layer1 = ResidualBlock(width, width)
+        self.layer2 = ResidualBlock(width, 2 * width, stride=2)
+        self.layer3 = ResidualBlock(2 * width, 2 * width, stride=output_stride // 4, dilation=2)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, 4 x width, H / output_stride, W / output_stride], rounded up."""
+        """[N, 3, H, W] to [N, 2 x width, H / output_stride, W / output_stride], rounded up."""
         features = self.relu(self.bn1(self.conv1(image)))
         return self.layer3(self.layer2(self.layer1(features)))  # type: ignore[no-any-return]
 

@@ -1,0 +1,80 @@
+"""What every command shares: the options that name a table's part and places, and how errors reach a person."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments import TABLES
+from experiments.table import Table, TableError, find_table
+from trainer.records import Storage
+
+TableWord = Annotated[
+    str | None,
+    typer.Argument(metavar="TABLE", help="A table's name, or a Python file. Without it: the last one run here."),
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Change a field of every cell: --set num_steps=600.")]
+Rows = Annotated[str | None, typer.Option(help="Only these rows, by label: --rows Supervised,ComplexMix.")]
+Fractions = Annotated[str | None, typer.Option(help="Only these label fractions: --fractions 1/8,1/4.")]
+Seeds = Annotated[str | None, typer.Option(help="These seeds: --seeds 0-4 or --seeds 0,2.")]
+StorageUrl = Annotated[
+    str,
+    typer.Option("--storage", envvar="MIXGRID_STORAGE", help="Where trials leave their records: a folder or s3://…"),
+]
+DataFolder = Annotated[
+    str, typer.Option("--data", envvar="MIXGRID_DATA", help="The folder that holds cityscapes/, camvid/ and weights/.")
+]
+CacheFolder = Annotated[
+    str | None, typer.Option("--cache", envvar="MIXGRID_CACHE", help="Where images at training size are kept.")
+]
+WeightsFolder = Annotated[
+    str | None, typer.Option("--weights", envvar="MIXGRID_WEIGHTS", help="Where initial weights lie.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow; default: SQLite in a local storage."),
+]
+
+_LAST_TABLE = "last_table.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The words with which a part of a table is chosen and changed."""
+
+    table: str | None
+    settings: list[str] | None
+    rows: str | None
+    fractions: str | None
+    seeds: str | None
+
+    def resolve(self, storage: Storage) -> Table:
+        """The table, changed and selected. Raises: TableError."""
+        word = self.table or last_table(storage)
+        return find_table(word, TABLES).changed(self.settings or []).selected(self.rows, self.fractions, self.seeds)
+
+
+def last_table(storage: Storage) -> str:
+    """The table last run on a storage. Raises: TableError where none was."""
+    try:
+        return storage.read(_LAST_TABLE).decode().strip()
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(TABLES))
+        raise TableError(f"no table was run in {storage.url} yet: name one ({known}, or a Python file)") from error
+
+
+def remember_table(storage: Storage, word: str) -> None:
+    """Note which table was run last."""
+    storage.write(_LAST_TABLE, (str(Path(word).absolute()) if word.endswith(".py") else word).encode())
+
+
+def outputs_folder(storage: Storage, table: Table) -> Path:
+    """Where a run leaves a table's files: beside a local storage's trials, else in the current folder."""
+    return Path(storage.locate("tables")) / table.name if storage.is_local else Path("tables") / table.name
+
+
+def is_debugging() -> bool:
+    """Whether errors come with their trace (`--debug`)."""
+    return os.environ.get("MIXGRID_DEBUG") == "1"

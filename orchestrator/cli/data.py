@@ -1,0 +1,98 @@
+"""Commands about data: draw the synthetic set, build the cache, check every file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from orchestrator.cli.common import (
+    CacheFolder,
+    DataFolder,
+    Fractions,
+    Rows,
+    Seeds,
+    Selection,
+    Settings,
+    StorageUrl,
+    TableWord,
+)
+from trainer.records import Storage
+from trainer.spec import Dataset, Synthetic
+
+app = typer.Typer(name="data", help="Draw, prepare and check images.", no_args_is_help=True)
+
+
+@app.command()
+def synthesize(
+    data: DataFolder = "data",
+    num_train: Annotated[int, typer.Option(help="Training scenes.")] = 240,
+    num_eval: Annotated[int, typer.Option(help="Evaluation scenes.")] = 60,
+    height: Annotated[int, typer.Option(help="Height of a scene in pixels.")] = 128,
+    width: Annotated[int, typer.Option(help="Width of a scene in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="Draws other scenes.")] = 0,
+) -> None:
+    """Draw street scenes and write them in the Cityscapes layout."""
+    from trainer.data.catalog import open_layout, synthetic_root
+
+    dataset = Synthetic(num_train=num_train, num_eval=num_eval, scene_height=height, scene_width=width, scene_seed=seed)
+    open_layout(dataset, Path(data))
+    print(synthetic_root(dataset, Path(data)))
+
+
+@app.command()
+def prepare(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+) -> None:
+    """Build the memory-mapped cache of a table's images at training size; a run does it too where it is missing."""
+    from trainer.data.cache import cache_folder, open_cache
+    from trainer.data.catalog import open_layout
+
+    for dataset in _datasets(Selection(table, settings, rows, fractions, seeds), storage):
+        layout = open_layout(dataset, Path(data))
+        for split in (dataset.train_split, dataset.eval_split):
+            images = open_cache(layout, split, height=dataset.height, width=dataset.width, folder=cache_folder(cache))
+            print(f"{len(images)} {split} images of {layout.name} at {images.height}x{images.width}: {images.path}")
+
+
+@app.command()
+def check(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+) -> None:
+    """Read every file of a table's dataset and list each bad one; exit code 1 if there is any."""
+    from trainer.data.cache import check as check_split
+    from trainer.data.catalog import open_layout
+
+    console, num_bad = Console(soft_wrap=True, highlight=False), 0
+    for dataset in _datasets(Selection(table, settings, rows, fractions, seeds), storage):
+        layout = open_layout(dataset, Path(data))
+        for split in (dataset.train_split, dataset.eval_split):
+            samples = layout.samples(split)
+            problems = check_split(layout, split)
+            num_bad += len(problems)
+            for _, message in problems:
+                console.print(f"[red]bad[/] {escape(message)}")
+            console.print(f"{layout.name} {split}: {len(samples)} images, {len(problems)} bad files")
+            remark = layout.count_remark(split, len(samples))
+            if remark:
+                console.print(f"[yellow]note:[/] {escape(remark)}")
+    raise typer.Exit(1 if num_bad else 0)
+
+
+def _datasets(selection: Selection, storage: str) -> list[Dataset]:
+    table = selection.resolve(Storage(storage))
+    return list({cell.spec.dataset: None for cell in table.cells()})

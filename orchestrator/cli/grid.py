@@ -1,0 +1,313 @@
+"""Commands that plan, run and watch a grid."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from experiments.table import Cell, Table, TableError
+from orchestrator.cli.common import (
+    CacheFolder,
+    DataFolder,
+    Fractions,
+    Rows,
+    Seeds,
+    Selection,
+    Settings,
+    StorageUrl,
+    TableWord,
+    TrackingUri,
+    WeightsFolder,
+    remember_table,
+)
+from orchestrator.plan import PlannedCell, survey
+from orchestrator.resources import Placement
+from trainer.records import Storage, attempt_path, read_failure, read_result, trial_path
+from trainer.spec import RunOptions
+
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where trials compute.")]
+Workers = Annotated[int, typer.Option(help="DDP ranks of one trial.")]
+CpusPerWorker = Annotated[int, typer.Option(help="CPUs, and torch threads, of one rank.")]
+GpusPerWorker = Annotated[
+    float | None, typer.Option(help="GPUs of one rank; below 1: trials share one. Default: 1 on cuda.")
+]
+
+_MARKS = {
+    "done": "[green]●[/]",
+    "running": "[cyan]◐[/]",
+    "partial": "[yellow]◔[/]",
+    "failed": "[red]✗[/]",
+    "missing": "○",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(plan)
+    app.command()(run)
+    app.command()(resume)
+    app.command()(status)
+    app.command()(explain)
+    app.command()(logs)
+    app.command()(track)
+
+
+def plan(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+    weights: WeightsFolder = None,
+) -> None:
+    """Show what a run would train, and what to know before spending time on it."""
+    from orchestrator.lint import findings
+
+    place = Storage(storage)
+    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    console = Console()
+    planned = survey(chosen, place)
+    console.print(f"[bold]{chosen.title}[/]")
+    console.print(grid_view(chosen, planned))
+    console.print(summary(planned))
+    for finding in findings(chosen, data=data, weights=weights):
+        console.print(f"[yellow]note:[/] {finding}", soft_wrap=True, highlight=False)
+
+
+def run(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+    weights: WeightsFolder = None,
+    tracking_uri: TrackingUri = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster; without it Ray starts on this machine.")] = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Train half-done cells from the start.")] = False,
+    accept_change: Annotated[
+        bool, typer.Option("--accept-change", help="Go on with half-done cells though code or data changed.")
+    ] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the storage to MLflow.")] = True,
+) -> None:
+    """Train what is missing of a table, here or on a cluster; run it again after anything at all to go on."""
+    from orchestrator.cli.running import Request, run_table
+
+    options = RunOptions(
+        storage=storage,
+        data=data,
+        cache=cache,
+        weights=weights,
+        device=device,
+        threads=cpus_per_worker,
+        checkpoint_every=checkpoint_every,
+        accept_change=accept_change,
+    )
+    place = Storage(storage)
+    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    if table is not None:
+        remember_table(place, table)
+    placement = Placement(workers, cpus_per_worker, gpus_per_worker)
+    request = Request(chosen, options, placement, address, max_concurrent, retry_failed, restart)
+    raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
+
+
+def resume(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+    weights: WeightsFolder = None,
+    tracking_uri: TrackingUri = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster.")] = None,
+    device: Device = "auto",
+    workers: Workers = 1,
+    cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = None,
+) -> None:
+    """The same as run, failed cells included."""
+    run(
+        table,
+        settings,
+        rows,
+        fractions,
+        seeds,
+        storage,
+        data,
+        cache,
+        weights,
+        tracking_uri,
+        address,
+        device,
+        workers,
+        cpus_per_worker,
+        gpus_per_worker,
+        retry_failed=True,
+    )
+
+
+def status(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Show the state of every cell, and the reason of each that is failed or half done."""
+    place = Storage(storage)
+    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    planned = survey(chosen, place)
+    if as_json:
+        print(json.dumps([as_dict(item) for item in planned], indent=1))
+        return
+    console = Console()
+    console.print(f"[bold]{chosen.title}[/]")
+    console.print(grid_view(chosen, planned))
+    console.print(summary(planned))
+    for item in planned:
+        if item.state in ("failed", "partial"):
+            where = f"after step {item.trial.step} of {item.cell.spec.num_steps}"
+            console.print(f"{item.cell.name}  {item.state} {where}  {item.trial.detail}", markup=False, highlight=False)
+
+
+def as_dict(item: PlannedCell) -> dict[str, Any]:
+    """A cell's state for scripts."""
+    return {
+        "row": item.cell.row,
+        "label_fraction": str(item.cell.label_fraction),
+        "seed": item.cell.seed,
+        "trial_id": item.cell.trial_id,
+        "state": item.state,
+        "step": item.trial.step,
+        "num_steps": item.cell.spec.num_steps,
+        "detail": item.trial.detail,
+        "driver": item.holder,
+    }
+
+
+def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
+    """Rows x fractions, a mark per seed."""
+    marks: dict[tuple[str, str], list[str]] = {}
+    for item in planned:
+        marks.setdefault((item.cell.row, str(item.cell.label_fraction)), []).append(_MARKS[item.state])
+    view = RichTable(show_edge=False)
+    view.add_column("")
+    for fraction in table.fractions:
+        view.add_column(str(fraction))
+    for row in table.rows:
+        view.add_row(row.label, *(" ".join(marks.get((row.label, str(f)), ["–"])) for f in table.fractions))
+    return view
+
+
+def summary(planned: Sequence[PlannedCell]) -> str:
+    """One line: cells by state, with the legend of marks."""
+    counts = Counter(item.state for item in planned)
+    parts = [f"{_MARKS[state]} {counts[state]} {state}" for state in _MARKS if counts[state]]
+    return f"{len(planned)} cells: " + ", ".join(parts)
+
+
+CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, or a trial id.")]
+
+
+def explain(
+    table: Annotated[str, typer.Argument(metavar="TABLE")],
+    cell: CellWord,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+) -> None:
+    """Say where a number comes from: trials, spec, digests, devices, attempts, and how to reproduce it."""
+    from orchestrator.cli.explaining import describe
+
+    place = Storage(storage)
+    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    for found in cells_named(chosen, cell):
+        describe(Console(), chosen, found, place)
+
+
+def cells_named(table: Table, word: str) -> list[Cell]:
+    """The cells a word names. Raises: TableError saying how cells are named."""
+    wanted = word.casefold()
+    found = [
+        cell
+        for cell in table.cells()
+        if wanted in (cell.name.casefold(), cell.name.casefold().partition("#")[0], cell.trial_id)
+    ]
+    if not found:
+        example = table.cells()[0]
+        raise TableError(
+            f"table {table.name} has no cell {word!r}: name one as {example.name} or {example.name.partition('#')[0]} "
+            f"(all seeds), or by its trial id; rows: {', '.join(row.label for row in table.rows)}"
+        )
+    return found
+
+
+def logs(
+    table: Annotated[str, typer.Argument(metavar="TABLE")],
+    cell: CellWord,
+    settings: Settings = None,
+    storage: StorageUrl = "runs",
+) -> None:
+    """Print the logs of a cell's attempts, oldest first, and why it failed if it did."""
+    place = Storage(storage)
+    chosen = Selection(table, settings, None, None, None).resolve(place)
+    for found in cells_named(chosen, cell):
+        print(f"# {found.name} {found.trial_id}")
+        for attempt in place.names(trial_path(found.trial_id, "attempts")):
+            print(f"## attempt {attempt}")
+            path = attempt_path(found.trial_id, attempt, "log.txt")
+            print(place.read(path).decode() if place.exists(path) else "(no log)")
+        failure = read_failure(place, found.trial_id)
+        if failure is not None and read_result(place, found.trial_id) is None:
+            print(f"## failed: {failure.reason}: {failure.message}\n{failure.trace_tail}")
+
+
+def track(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    tracking_uri: TrackingUri = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
+) -> None:
+    """Bring MLflow to what the storage says; any number of times, nothing comes twice."""
+    import time
+
+    from orchestrator.mirror import default_tracking_uri, quiet, sync_once
+
+    place = Storage(storage)
+    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    uri = tracking_uri or default_tracking_uri(place)
+    quiet()
+    while True:
+        problem = sync_once(chosen, place, uri)
+        if problem is not None:
+            print(problem)
+        if not follow:
+            raise typer.Exit(1 if problem else 0)
+        time.sleep(15)

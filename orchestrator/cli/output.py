@@ -1,0 +1,147 @@
+"""Commands that print tables and draw previews."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from experiments.table import Table
+from orchestrator.cli.common import (
+    CacheFolder,
+    DataFolder,
+    Fractions,
+    Rows,
+    Seeds,
+    Selection,
+    Settings,
+    StorageUrl,
+    TableWord,
+)
+from orchestrator.plan import survey
+from trainer.records import Storage
+
+preview_app = typer.Typer(name="preview", help="Look at what training sees.", no_args_is_help=True)
+_FILES = {"csv": "table.csv", "csv-long": "table-long.csv", "latex": "table.tex", "markdown": "table.md"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("table")(table_command)
+    preview_app.command("masks")(preview_masks)
+
+
+def table_command(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    form: Annotated[
+        Literal["text", "csv", "csv-long", "latex", "markdown"],
+        typer.Option("--format", help="csv has a line per row, csv-long one per trial and network."),
+    ] = "text",
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of the screen.")] = None,
+    policy: Annotated[
+        Literal["last", "best"] | None, typer.Option(help="Which evaluation counts; default: as the table says.")
+    ] = None,
+    network: Annotated[
+        Literal["student", "teacher"] | None, typer.Option(help="Which network counts; default: as the table says.")
+    ] = None,
+) -> None:
+    """Print the table: mean ± std mIoU over seeds."""
+    place = Storage(storage)
+    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    if form == "text":
+        print_table(chosen, place, Console(), policy=policy, network=network)
+        return
+    text = formatted(chosen, place, form, policy=policy, network=network)
+    if out is None:
+        print(text, end="")
+    else:
+        from results.tables import write_table
+
+        write_table(text, out)
+        print(out)
+
+
+def computed(table: Table, storage: Storage, *, policy: str | None = None, network: str | None = None):  # type: ignore[no-untyped-def]
+    """The table as results computes it."""
+    from results.aggregate import Selection as Choice
+    from results.compute import compute_table
+    from results.frame import read_frames
+
+    running = {item.cell.trial_id for item in survey(table, storage) if item.state == "running"}
+    choice = Choice(policy or table.frame.selection, network or table.frame.reported_network)  # type: ignore[arg-type]
+    return compute_table(read_frames(storage, table, running=running), table, choice)
+
+
+def formatted(
+    table: Table, storage: Storage, form: str, *, policy: str | None = None, network: str | None = None
+) -> str:
+    """The table as text in a format."""
+    from results.tables import format_table
+
+    return format_table(computed(table, storage, policy=policy, network=network), form)
+
+
+def print_table(
+    table: Table, storage: Storage, console: Console, *, policy: str | None = None, network: str | None = None
+) -> None:
+    """The table for a terminal, with its caption and what to be wary of."""
+    from rich.markup import escape
+
+    from results.compute import caption, header, rows_for_display
+
+    result = computed(table, storage, policy=policy, network=network)
+    view = RichTable(show_edge=False, pad_edge=False)
+    for number, title in enumerate(header(result)):
+        view.add_column(escape(title), justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows_for_display(result, embolden=lambda text: f"[bold]{text}[/bold]", escape=escape):
+        view.add_row(*row)
+    console.print(view)
+    console.print(escape(caption(result)), highlight=False, style="dim")
+    for warning in result.warnings:
+        console.print(f"[yellow]note:[/] {escape(warning)}", highlight=False)
+
+
+def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
+    """Write the table in every format, and a preview of the masks; return what lies where, by title."""
+    from results.tables import format_table, write_table
+
+    result = computed(table, storage)
+    places = {}
+    for form, name in _FILES.items():
+        write_table(format_table(result, form), folder / name)
+        places[form] = folder / name
+    return places
+
+
+def preview_masks(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+    step: Annotated[int, typer.Option(help="Draw the masks of this step.")] = 0,
+    out: Annotated[Path | None, typer.Option("-o", "--output", help="The PNG to write.")] = None,
+) -> None:
+    """Draw images a and b, their classes, and the mask and mix of every method, as one PNG.
+
+    The classes are a finished trial's predictions where the storage has one of this table, else the labels.
+    """
+    from orchestrator.cli.common import outputs_folder
+    from orchestrator.previewing import masks_png
+
+    place = Storage(storage)
+    chosen = Selection(table or "demo", settings, rows, fractions, seeds).resolve(place)
+    content, source = masks_png(chosen, place, data=Path(data), cache=cache, step=step)
+    path = out or outputs_folder(place, chosen) / "masks.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    print(f"{path} (classes: {source})")

@@ -1,0 +1,222 @@
+"""The command `run`: prepare data, train on Ray in sight, mirror to MLflow, print and export the table."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from experiments.table import Cell, Table
+from orchestrator.cli.common import outputs_folder
+from orchestrator.cli.output import export, print_table
+from orchestrator.plan import PlannedCell, survey, to_run
+from orchestrator.resources import Placement
+from trainer.records import Storage, trial_path
+from trainer.spec import RunOptions
+
+if TYPE_CHECKING:
+    from orchestrator.driver import GridOutcome, GridProgress
+
+_LINE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a run was asked to do."""
+
+    table: Table
+    options: RunOptions
+    placement: Placement
+    address: str | None
+    max_concurrent: int | None
+    retry_failed: bool
+    restart: bool
+
+
+def run_table(request: Request, console: Console, *, tracking_uri: str | None, with_mlflow: bool) -> int:
+    """Run what is missing; return the exit code: 0 all done, 1 some failed or partial, 130 interrupted."""
+    storage = Storage(request.options.storage)
+    planned = survey(request.table, storage)
+    if request.restart:
+        forget_partial(planned, storage)
+        planned = survey(request.table, storage)
+    say_who_holds(planned, console)
+    cells = to_run(planned, retry_failed=request.retry_failed)
+    was_interrupted = False
+    if cells:
+        outcome = train(request, cells, storage, console, tracking_uri, with_mlflow)
+        was_interrupted = outcome.was_interrupted
+        say_problems(outcome, request.table, console)
+        planned = survey(request.table, storage)
+    finish(request.table, storage, console, tracking_uri, with_mlflow and bool(cells))
+    return exit_code(planned, console, was_interrupted=was_interrupted)
+
+
+def forget_partial(planned: Sequence[PlannedCell], storage: Storage) -> None:
+    """Remove what half-done trials left, so that they start anew."""
+    for item in planned:
+        if item.state == "partial":
+            storage.remove(trial_path(item.cell.trial_id))
+
+
+def say_who_holds(planned: Sequence[PlannedCell], console: Console) -> None:
+    """Name the cells that another live driver trains."""
+    held = [item for item in planned if item.state == "running"]
+    if held:
+        drivers = ", ".join(sorted({str(item.holder) for item in held}))
+        console.print(f"{len(held)} cells are left to the driver that trains them now ({drivers})")
+
+
+def train(
+    request: Request,
+    cells: Sequence[Cell],
+    storage: Storage,
+    console: Console,
+    tracking_uri: str | None,
+    with_mlflow: bool,
+) -> "GridOutcome":
+    """Prepare the data once, then train the cells on Ray while MLflow follows."""
+    prepare_data(cells, request.options, console)
+    from orchestrator.driver import run_cells
+
+    if with_mlflow:
+        from orchestrator.mirror import default_tracking_uri, mirroring, quiet
+
+        quiet()
+        following = mirroring(request.table, storage, tracking_uri or default_tracking_uri(storage))
+    else:
+        following = nullcontext()
+    with following, _display(console) as show:
+        return run_cells(
+            cells,
+            request.options,
+            request.placement,
+            table_name=request.table.name,
+            address=request.address,
+            max_concurrent=request.max_concurrent,
+            while_running=show,
+        )
+
+
+def prepare_data(cells: Sequence[Cell], options: RunOptions, console: Console) -> None:
+    """Build the caches that the cells need, so that trials find them. Raises: DataError naming bad files."""
+    from trainer.data.cache import cache_folder, open_cache
+    from trainer.data.catalog import open_layout
+
+    for dataset in {cell.spec.dataset: None for cell in cells}:
+        started = time.monotonic()
+        layout = open_layout(dataset, Path(options.data))
+        for split in (dataset.train_split, dataset.eval_split):
+            images = open_cache(
+                layout, split, height=dataset.height, width=dataset.width, folder=cache_folder(options.cache)
+            )
+            if images.path.stat().st_mtime > time.time() - (time.monotonic() - started) - 1:
+                console.print(f"prepared {len(images)} {split} images of {layout.name} in {images.path}")
+
+
+def finish(table: Table, storage: Storage, console: Console, tracking_uri: str | None, with_mlflow: bool) -> None:
+    """Print the table, export it, and say where everything is."""
+    if with_mlflow:
+        from orchestrator.mirror import default_tracking_uri, sync_once
+
+        problem = sync_once(table, storage, tracking_uri or default_tracking_uri(storage))
+        if problem is not None:
+            console.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
+    print_table(table, storage, console)
+    for title, path in export(table, storage, outputs_folder(table=table, storage=storage)).items():
+        console.print(f"{title:<12} {path}", highlight=False, soft_wrap=True)
+    uri = tracking_uri
+    if uri is None and storage.is_local:
+        uri = f"sqlite:///{storage.locate('mlflow.db')}"
+    if uri is not None and not uri.startswith("http"):
+        console.print(
+            f"{'MLflow':<12} mlflow ui --backend-store-uri {uri} (then http://127.0.0.1:5000)",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def say_problems(outcome: "GridOutcome", table: Table, console: Console) -> None:
+    """Name every trial that did not end well, with its reason."""
+    names = {cell.trial_id: cell.name for cell in table.cells()}
+    for trial_id, message in outcome.problems.items():
+        console.print(f"[red]{escape(names[trial_id])}[/] {escape(message)}", soft_wrap=True, highlight=False)
+
+
+def exit_code(planned: Sequence[PlannedCell], console: Console, *, was_interrupted: bool) -> int:
+    """0 where every cell is done, 130 after an interruption, else 1 with the cells that are not."""
+    open_cells = [item for item in planned if item.state != "done"]
+    if not open_cells:
+        return 0
+    for item in open_cells:
+        if item.state == "failed":
+            console.print(f"[red]failed[/] {escape(item.cell.name)}: {escape(item.trial.detail)}", soft_wrap=True)
+    counts = f"{len(open_cells)} of {len(planned)} cells are not done"
+    console.print(
+        f"{counts}; `mixgrid status` says why, `mixgrid run` goes on, `mixgrid resume` also tries failed ones"
+    )
+    return 130 if was_interrupted else 1
+
+
+class _display:  # noqa: N801  (used as a with-statement's verb)
+    """Progress on the console: live on a terminal, else a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
+        self._last_line = 0.0
+
+    def __enter__(self) -> Callable[["GridProgress"], None]:
+        if self._live is not None:
+            self._live.start()
+        return self._show
+
+    def __exit__(self, *_error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def _show(self, progress: "GridProgress") -> None:
+        if self._live is not None:
+            self._live.update(progress_view(progress))
+        elif time.monotonic() - self._last_line > _LINE_SECONDS or progress.is_over:
+            self._last_line = time.monotonic()
+            print(progress_line(progress), file=sys.stdout, flush=True)
+
+
+def progress_line(progress: "GridProgress") -> str:
+    """Cells by phase, the summed step rate and the time left."""
+    rate = sum(p.steps_per_second for p in progress.trials.values() if p.phase == "training")
+    eta = progress.eta_seconds()
+    left = "" if eta is None else f", about {duration(eta)} left"
+    return (
+        f"{progress.count('done')} done, {progress.count('starting', 'training')} running, "
+        f"{progress.count('failed')} failed, {progress.count('waiting', 'stopped')} waiting; "
+        f"{rate:.1f} steps/s{left}"
+    )
+
+
+def progress_view(progress: "GridProgress") -> Group:
+    """The line, and a bar for each trial that runs."""
+    lines: list[Text | ProgressBar] = [Text(progress_line(progress))]
+    for trial in progress.trials.values():
+        if trial.phase in ("starting", "training"):
+            lines.append(Text(f"  {trial.name}  {trial.phase} {trial.step}/{trial.num_steps}"))
+            lines.append(ProgressBar(total=max(trial.num_steps, 1), completed=trial.step, width=60))
+    return Group(*lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

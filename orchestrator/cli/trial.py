@@ -1,0 +1,75 @@
+"""Commands about one trial and about this machine."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder
+from trainer.spec import RunOptions, read_spec
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(train)
+    app.command()(doctor)
+
+
+def train(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.json", help="A trial's spec, as `runs/trials/…/spec.json`.")],
+    storage: StorageUrl = "runs",
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+    weights: WeightsFolder = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Torch threads of one rank.")] = 1,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
+    accept_change: Annotated[bool, typer.Option("--accept-change", help="Go on though code or data changed.")] = False,
+) -> None:
+    """Train one trial without Ray, alone or under torchrun; the same numbers as in the grid."""
+    content = read_spec(spec)
+    options = RunOptions(
+        storage=storage,
+        data=data,
+        cache=cache,
+        weights=weights,
+        device=device,
+        threads=threads,
+        checkpoint_every=checkpoint_every,
+        accept_change=accept_change,
+    )
+    from trainer.distributed import torchrun_group
+    from trainer.host import ProcessHost
+    from trainer.run import run_trial
+
+    with torchrun_group(device):
+        outcome = run_trial(content, options, ProcessHost())
+    print(f"{content.trial_id}: {outcome.kind} {outcome.message}".rstrip())
+    raise typer.Exit({"done": 0, "stopped": 130}.get(outcome.kind, 1))
+
+
+def doctor(
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+    weights: WeightsFolder = None,
+) -> None:
+    """Say what this machine has: libraries, devices, data and weights, and where to put what is missing."""
+    import torch
+
+    from trainer.data.cache import cache_folder
+    from trainer.models.weights import EXPECTED_FILES
+    from trainer.run import versions
+
+    for name, version in versions().items():
+        print(f"{name:<12} {version}")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"{'devices':<12} {', '.join(devices) or 'no CUDA device: trials run on the CPU'}")
+    for name in ("cityscapes", "camvid"):
+        folder = Path(data) / name
+        print(f"{name:<12} {folder} {'is there' if folder.is_dir() else 'is missing (--data or MIXGRID_DATA)'}")
+    folder = Path(weights) if weights else Path(data) / "weights"
+    for (backbone, kind), pattern in EXPECTED_FILES.items():
+        if not backbone.startswith("timm/"):
+            found = ", ".join(path.name for path in folder.glob(pattern)) if folder.is_dir() else ""
+            print(f"{'weights':<12} {backbone} {kind}: {found or f'{pattern} is not in {folder} (--weights)'}")
+    print(f"{'cache':<12} {cache_folder(cache)}")
