@@ -173,6 +173,7 @@ class _display:  # noqa: N801  (used as a with-statement's verb)
         self._console = console
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._last_line = 0.0
+        self._said_over = False
 
     def __enter__(self) -> Callable[["GridProgress"], None]:
         if self._live is not None:
@@ -186,8 +187,9 @@ class _display:  # noqa: N801  (used as a with-statement's verb)
     def _show(self, progress: "GridProgress") -> None:
         if self._live is not None:
             self._live.update(progress_view(progress))
-        elif time.monotonic() - self._last_line > _LINE_SECONDS or progress.is_over:
+        elif not self._said_over and (time.monotonic() - self._last_line > _LINE_SECONDS or progress.is_over):
             self._last_line = time.monotonic()
+            self._said_over = progress.is_over
             print(progress_line(progress), file=sys.stdout, flush=True)
 
 

@@ -153,7 +153,7 @@ def draw_person(scene: Scene, rng: np.random.Generator, x: float, z: float) -> N
 def _post(scene: Scene, rng: np.random.Generator, patch: Patch, height: float) -> None:
     """Draw the post itself."""
     colour = rgb(rng.choice([0.1, 0.6, 0.35]), rng.uniform(0, 0.2), scene.street.post_value * rng.uniform(0.7, 1.3))
-    patch.fill(patch.stroke((0, 0), (0, height), 0.22), "pole", colour * scene.round_shade(patch.a, 0.15))
+    patch.fill(patch.stroke((0, 0), (0, height), 0.26), "pole", colour * scene.round_shade(patch.a, 0.15))
 
 
 def draw_lamp(scene: Scene, rng: np.random.Generator, x: float, z: float) -> None:

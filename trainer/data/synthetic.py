@@ -67,19 +67,20 @@ class Placement(NamedTuple):
     far: float
 
 
-PLACEMENTS = (  # What one looks through comes last, or what stands behind it would be seen as standing before it.
+PLACEMENTS = (
     Placement(street.draw_tree, "yard", 0, 5, 8, 60),
     Placement(street.draw_tree, "curb", 0, 4, 7, 60),
     Placement(street.draw_bush, "wall", 0, 3, 5, 40),
     Placement(street.draw_hedge, "wall", 0, 1, 4, 40),
     Placement(things.draw_car, "lane", 0, 2, 8, 40),
     Placement(things.draw_crossing_car, "road", 0, 1, 9, 30),
-    Placement(things.draw_person, "walk", 0, 7, 3.5, 14),
-    Placement(things.draw_person, "road", 0, 2, 5, 12),
+    Placement(things.draw_person, "walk", 0, 7, 3.5, 10),
+    Placement(things.draw_person, "road", 0, 2, 4.5, 10),
     Placement(things.draw_lamp, "curb", 0, 3, 4, 25),
     Placement(things.draw_bollard, "curb", 0, 3, 4, 10),
     Placement(things.draw_sign, "curb", 0, 4, 4, 13),
     Placement(things.draw_bin, "walk", 0, 1, 5, 20),
+    # What one looks through comes after what may stand behind it: its gaps are labelled, not filled.
     Placement(street.draw_fence, "wall", 0, 4, 2, 12),
 )
 RARE = (
@@ -118,7 +119,7 @@ def _draw_light(rng: np.random.Generator) -> Light:
         (np.array(colour) * rng.uniform(0.9, 1.08, 3) * rng.uniform(0.9, 1.1)).astype(np.float32)
         for colour in (weather.sky_top, weather.sky_low, weather.tint)
     )
-    visibility, noise = weather.visibility * rng.uniform(0.7, 1.4), weather.noise * rng.uniform(0.4, 1.4)
+    visibility, noise = weather.visibility * rng.uniform(0.7, 1.4), weather.noise * rng.uniform(0.3, 1.2)
     side = int(rng.choice([-1, 1]))
     return Light(top, low, tint, weather.sun * rng.uniform(0.7, 1.2), visibility, noise, rng.uniform(0, 1), side)
 

@@ -63,10 +63,9 @@ def test_another_seed_or_index_draws_another_scene() -> None:
 
 def test_the_global_generator_neither_matters_nor_moves() -> None:
     np.random.seed(0)
-    before = np.random.get_state()[1].copy()
-    first = digest(1, 1)
-    assert np.array_equal(before, np.random.get_state()[1])
-    np.random.seed(1)
+    first, after = digest(1, 1), np.random.random()
+    np.random.seed(0)
+    assert np.random.random() == after
     assert digest(1, 1) == first
 
 
@@ -76,8 +75,8 @@ def test_every_class_is_drawn_within_twenty_scenes(first: int) -> None:
     assert set(range(len(CLASS_NAMES))) <= seen
 
 
-def test_rare_classes_are_rare_and_no_class_is_everywhere_alone() -> None:
-    labels = [draw_scene(1, index, 64, 128)[1] for index in range(40)]
+def test_rare_classes_are_rare_and_common_ones_are_common() -> None:
+    labels = [draw_scene(1, index, 64, 128)[1] for index in range(24)]
     shares = {name: np.mean([(label == c).any() for label in labels]) for c, name in enumerate(CLASS_NAMES)}
     assert all(0.15 <= shares[name] <= 0.65 for name in ("bus", "bicycle", "traffic light"))
     assert all(shares[name] >= 0.9 for name in ("road", "sidewalk", "building", "sky", "car"))
@@ -86,7 +85,6 @@ def test_rare_classes_are_rare_and_no_class_is_everywhere_alone() -> None:
 def test_labels_are_classes_or_void() -> None:
     for index in range(12):
         label = draw_scene(2, index, 64, 128)[1]
-        assert label.dtype == np.uint8
         assert set(np.unique(label).tolist()) <= {*range(len(CLASS_NAMES)), 255}
 
 
@@ -94,7 +92,8 @@ def test_labels_are_classes_or_void() -> None:
 def test_any_size_can_be_drawn(height: int, width: int) -> None:
     for index in range(4):
         image, label = draw_scene(0, index, height, width)
-        assert (image.shape, image.dtype, label.shape) == ((height, width, 3), np.uint8, (height, width))
+        assert (image.shape, label.shape) == ((height, width, 3), (height, width))
+        assert image.dtype == label.dtype == np.uint8
 
 
 def test_a_scene_keeps_its_plan_at_another_size() -> None:
@@ -104,7 +103,7 @@ def test_a_scene_keeps_its_plan_at_another_size() -> None:
 
 
 def test_colour_alone_does_not_tell_the_class() -> None:
-    scenes = [draw_scene(0, index, 32, 64) for index in range(60)]
+    scenes = [draw_scene(0, index, 32, 64) for index in range(30)]
     image, label = (np.concatenate([scene[part].reshape(32 * 64, -1) for scene in scenes]) for part in (0, 1))
     bins = (image // 32).astype(np.int64) @ np.array([64, 8, 1])
     counts = np.zeros((512, 256), dtype=np.int64)
@@ -174,9 +173,10 @@ def test_a_killed_attempt_leaves_no_folder_and_is_built_anew(tmp_path: Path, mon
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("trainer.data.synthetic.json.dumps", fail)
-        ensure(SMALL, tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.data.synthetic._marker", fail)
+        with pytest.raises(KeyboardInterrupt):
+            ensure(SMALL, tmp_path / "set")
     assert not (tmp_path / "set").exists()
     ensure(SMALL, tmp_path / "set")
     assert (tmp_path / "set" / MARKER).is_file()
