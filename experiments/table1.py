@@ -2,9 +2,9 @@
 
 Command: `mixgrid run table1 --data DIR` with `DIR/cityscapes` and `DIR/weights/resnet101COCO-41f33a49.pth`.
 Cost: 40,000 steps a trial; about 10 TFLOP a step for a mixing row (docs/methods.md, section 2.7).
-Expected, mean IoU in percent at 1/30, 1/8, 1/4, 1/2, full (paper, Table 1): DeepLab-V2 43.84, 54.84, 60.08, 63.02,
-66.19; French et al. 51.20, 60.34, 63.87; ClassMix 54.07, 61.35, 63.63, 66.29; ComplexMix 53.88, 62.25, 64.07, 66.77. The
-paper copies the first three from papers with other frames, so those need not come back here.
+Expected, mean IoU in percent at 1/30, 1/8, 1/4, 1/2 and full (paper, Table 1): DeepLab-V2 43.84, 54.84, 60.08, 63.02,
+66.19; French et al. 51.20, 60.34, 63.87; ClassMix 54.07, 61.35, 63.63, 66.29; ComplexMix 53.88, 62.25, 64.07, 66.77.
+The paper copies the first three from papers with other frames, so those need not come back here.
 """
 
 from fractions import Fraction

@@ -70,7 +70,7 @@ class GridProgress:
         return (time.monotonic() - self.started) * (total - made) / made
 
 
-class _Watcher(Callback):
+class _Watcher(Callback):  # type: ignore[misc]  # Ray is untyped here
     """Turns Tune's events into progress."""
 
     def __init__(self, progress: GridProgress) -> None:

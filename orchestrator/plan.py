@@ -93,7 +93,7 @@ def is_process_alive(pid: int, started: float) -> bool:
     """Whether the very process is there and not a zombie."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return bool(abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 

@@ -96,4 +96,5 @@ def _colors(class_map: Tensor, palette: np.ndarray) -> np.ndarray:
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = palette
     table[IGNORE_INDEX] = _VOID_COLOR
-    return table[class_map.cpu().numpy()]
+    colors: np.ndarray = table[class_map.cpu().numpy()]
+    return colors

@@ -350,10 +350,16 @@ def weights_folder(options: RunOptions) -> Path:
 def open_data(spec: TrialSpec, options: RunOptions) -> tuple[CachedSplit, CachedSplit, Split]:
     """The cached training and evaluation images at the spec's size, built where missing, and the drawn split."""
     layout = open_layout(spec.dataset, Path(options.data))
-    size = {"height": spec.dataset.height, "width": spec.dataset.width}
-    folder = cache_folder(options.cache)
-    train_images = open_cache(layout, spec.dataset.train_split, folder=folder, **size)
-    eval_images = open_cache(layout, spec.dataset.eval_split, folder=folder, **size)
+    train_images, eval_images = (
+        open_cache(
+            layout,
+            split,
+            height=spec.dataset.height,
+            width=spec.dataset.width,
+            folder=cache_folder(options.cache),
+        )
+        for split in (spec.dataset.train_split, spec.dataset.eval_split)
+    )
     labelable = [name for name, has_label in zip(train_images.names, train_images.has_label, strict=True) if has_label]
     without = set(train_images.names) - set(labelable)
     return train_images, eval_images, split_of(spec, labelable, without)

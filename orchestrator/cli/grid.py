@@ -222,7 +222,7 @@ def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
 
 def summary(planned: Sequence[PlannedCell]) -> str:
     """One line: cells by state, with the legend of marks."""
-    counts = Counter(item.state for item in planned)
+    counts: Counter[str] = Counter(item.state for item in planned)
     parts = [f"{_MARKS[state]} {counts[state]} {state}" for state in _MARKS if counts[state]]
     return f"{len(planned)} cells: " + ", ".join(parts)
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,13 +87,12 @@ def train(
     prepare_data(cells, request.options, console)
     from orchestrator.driver import run_cells
 
+    following: AbstractContextManager[None] = nullcontext()
     if with_mlflow:
         from orchestrator.mirror import default_tracking_uri, mirroring, quiet
 
         quiet()
         following = mirroring(request.table, storage, tracking_uri or default_tracking_uri(storage))
-    else:
-        following = nullcontext()
     with following, _display(console) as show:
         return run_cells(
             cells,
