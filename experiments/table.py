@@ -266,11 +266,20 @@ def change_field(content: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(child, dict):
             return
         if position == len(parents) - 1 and last == "kind" and child.get("kind") != value:
-            content[parent] = {"kind": value}
+            content[parent] = _defaults_of(value)
             return
         content = child
     if last in content:
         content[last] = value
+
+
+def _defaults_of(kind: Any) -> dict[str, Any]:
+    """The fields of the part of that kind at their defaults; an unknown kind is left for validation to refuse."""
+    for part in Part.__subclasses__():
+        field = part.model_fields.get("kind")
+        if field is not None and field.default == kind:
+            return part.model_construct().model_dump(mode="json")
+    return {"kind": kind}
 
 
 def field_paths(part: BaseModel, prefix: str = "") -> Iterable[str]:

@@ -41,7 +41,7 @@ class _GradientSum(torch.autograd.Function):
 
 def global_sum_with_gradient(value: Tensor) -> Tensor:
     """Sum over all ranks; the gradient is summed over all ranks too."""
-    return value if world_size() == 1 else _GradientSum.apply(value)  # type: ignore[no-any-return]
+    return value if world_size() == 1 else _GradientSum.apply(value)
 
 
 def gather(value: Tensor) -> list[Tensor]:

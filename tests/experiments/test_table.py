@@ -1,0 +1,150 @@
+"""Tables: cells, selections, changed fields, and a user's own file."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from experiments import TABLES
+from experiments.table import Table, TableError, find_table, parse_seeds, parse_setting
+from trainer.spec import Mix, TinyNetwork
+
+DEMO = find_table("demo", TABLES)
+TABLE1 = find_table("table1", TABLES)
+
+
+def test_cells_are_rows_by_fractions_by_seeds() -> None:
+    assert len(DEMO.cells()) == 3 * 2 * 2
+    assert [cell.name for cell in DEMO.cells()][:2] == ["Supervised@1/30#0", "Supervised@1/30#1"]
+
+
+def test_a_mixing_row_has_no_cell_where_all_is_labelled() -> None:
+    full = [cell.row for cell in TABLE1.cells() if cell.label_fraction == 1]
+    assert set(full) == {"DeepLab-V2"}
+
+
+def test_every_cell_of_the_known_tables_is_another_trial() -> None:
+    for name in TABLES:
+        cells = find_table(name, TABLES).cells()
+        assert len({cell.trial_id for cell in cells}) == len(cells)
+
+
+def test_a_changed_field_reaches_every_cell() -> None:
+    changed = DEMO.changed(["num_steps=77", "method.supervised_start=5"])
+    assert {cell.spec.num_steps for cell in changed.cells()} == {77}
+    assert {cell.spec.method.supervised_start for cell in changed.cells() if isinstance(cell.spec.method, Mix)} == {5}
+
+
+def test_a_field_that_only_some_rows_have_applies_there() -> None:
+    changed = DEMO.changed(["method.mask.block_counts=[2]"])
+    same = [a.trial_id == b.trial_id for a, b in zip(DEMO.cells(), changed.cells(), strict=True)]
+    assert [cell.row for cell, kept in zip(DEMO.cells(), same, strict=True) if not kept] == ["ComplexMix"] * 4
+
+
+def test_a_field_that_exists_nowhere_is_an_error_with_near_names() -> None:
+    with pytest.raises(TableError, match="num_step: no cell.*num_steps"):
+        DEMO.changed(["num_step=3"])
+
+
+def test_another_kind_starts_a_part_from_its_defaults() -> None:
+    changed = TABLE1.changed(["network.kind=tiny", "network.width=8", "initial_weights=random"])
+    assert {cell.spec.network for cell in changed.cells()} == {TinyNetwork(width=8)}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("num_steps", "give field=value"),
+        ("num_steps=-1", "num_steps.*greater than or equal to 1"),
+        ("num_steps=many", "num_steps.*valid integer"),
+        ("label_fraction=1/2", "no cell"),
+        ("method.mask.block_counts=[]", "block_counts"),
+        ("labeled_names=@/nowhere/list.txt", "cannot read"),
+    ],
+)
+def test_a_bad_setting_says_what_is_wrong(word: str, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        DEMO.changed([word])
+
+
+def test_a_name_list_can_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a/1\n\na/2\n")
+    assert parse_setting(f"labeled_names=@{tmp_path}/names.txt") == ("labeled_names", ["a/1", "a/2"])
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds"), [("0-4", (0, 1, 2, 3, 4)), ("2,0", (0, 2)), ("7", (7,)), ("0-1,5", (0, 1, 5))]
+)
+def test_seeds_are_read(words: str, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(words) == seeds
+
+
+@pytest.mark.parametrize("words", ["", "a", "4-0", "-1", "1.5", "0-99999999999", "0--3"])
+def test_bad_seeds_are_refused(words: str) -> None:
+    with pytest.raises(TableError, match="--seeds"):
+        parse_seeds(words)
+
+
+def test_a_selection_keeps_the_tables_order() -> None:
+    chosen = DEMO.selected(rows="complexmix,Supervised", fractions="1/4", seeds="1")
+    assert [cell.name for cell in chosen.cells()] == ["Supervised@1/4#1", "ComplexMix@1/4#1"]
+
+
+def test_more_seeds_than_declared_only_add_cells() -> None:
+    before = {cell.trial_id for cell in DEMO.cells()}
+    after = {cell.trial_id for cell in DEMO.selected(seeds="0-2").cells()}
+    assert before < after
+    assert len(after) == 18
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"rows": "Foo"}, "has the rows Supervised, ClassMix, ComplexMix"),
+        ({"fractions": "1/7.5"}, "1/7.5"),
+        ({"fractions": "1/2"}, "has the fractions 1/30, 1/4"),
+    ],
+)
+def test_a_selection_of_what_is_not_there_says_what_is(selection: dict[str, str], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        DEMO.selected(**selection)
+
+
+OWN = """
+from fractions import Fraction
+from experiments.table import Frame, Row, Table
+from trainer.spec import Supervised
+MINE = Table(name="mine", title="Mine", frame=Frame(), rows=(Row("A", Supervised()),), fractions=(Fraction(1, 8),),
+             seeds=(0,))
+"""
+
+
+def test_a_users_own_table_is_a_python_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    table = find_table(str(tmp_path / "mine.py"), TABLES)
+    assert isinstance(table, Table)
+    assert [cell.label_fraction for cell in table.cells()] == [Fraction(1, 8)]
+
+
+def test_a_file_with_two_tables_wants_a_name(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(OWN + OWN.replace("MINE", "YOURS"))
+    with pytest.raises(TableError, match="holds 2 tables.*MINE, YOURS"):
+        find_table(str(tmp_path / "two.py"), TABLES)
+    assert find_table(f"{tmp_path / 'two.py'}:YOURS", TABLES).name == "mine"
+
+
+@pytest.mark.parametrize(("content", "message"), [("x = ", "SyntaxError"), ("x = 1", "holds 0 tables")])
+def test_a_file_that_is_no_table_says_why(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "bad.py").write_text(content)
+    with pytest.raises(TableError, match=message):
+        find_table(str(tmp_path / "bad.py"), TABLES)
+
+
+def test_an_unknown_table_names_those_there_are() -> None:
+    with pytest.raises(TableError, match="did you mean demo.*camvid, demo, table1"):
+        find_table("dem", TABLES)
+
+
+def test_two_rows_of_one_label_are_refused() -> None:
+    with pytest.raises(TableError, match="two rows of one label"):
+        Table("t", "t", DEMO.frame, (DEMO.rows[0], DEMO.rows[0]), DEMO.fractions, DEMO.seeds)

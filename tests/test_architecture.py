@@ -1,0 +1,98 @@
+"""The doors between rooms, each kept in a fresh interpreter that refuses the wrong imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+_BLOCKER = """
+import importlib.abc, sys
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in {banned!r}:
+            raise ImportError("this door is shut: " + name)
+sys.meta_path.insert(0, Blocker())
+import {module}
+"""
+
+
+def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProcess[str]:
+    code = _BLOCKER.format(banned=sorted(banned), module=module)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "banned"),
+    [
+        ("trainer.spec, trainer.records, trainer.data.splits", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
+        ("trainer.data.catalog, trainer.data.cache", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
+        ("experiments, experiments.demo, experiments.camvid, experiments.table1", {"torch", "ray", "mlflow", "pandas"}),
+        ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
+        ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        ("orchestrator.plan, orchestrator.lint, orchestrator.resources", {"torch", "ray", "mlflow", "pandas"}),
+        ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
+    ],
+)
+def test_a_room_loads_behind_its_door(module: str, banned: set[str]) -> None:
+    loaded = load_behind_door(module, banned)
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def test_a_shut_door_is_noticed() -> None:
+    assert load_behind_door("trainer.run", {"torch"}).returncode != 0
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def files_that_import(package: str, *rooms: str) -> set[str]:
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    return {
+        str(path.relative_to(ROOT)) for path in files if any(name.split(".")[0] == package for name in imports_of(path))
+    }
+
+
+ROOMS = ("trainer", "experiments", "orchestrator", "results")
+
+
+def test_only_the_driver_and_the_trainable_know_ray() -> None:
+    assert files_that_import("ray", *ROOMS) == {"orchestrator/driver.py", "orchestrator/trainable.py"}
+
+
+def test_only_the_mirror_knows_mlflow() -> None:
+    assert files_that_import("mlflow", *ROOMS) == {"orchestrator/mirror.py"}
+
+
+def test_pandas_stays_in_the_results_room() -> None:
+    assert all(name.startswith("results/") for name in files_that_import("pandas", *ROOMS))
+
+
+def test_methods_and_models_never_import_what_drives_them() -> None:
+    for room in ("trainer/methods", "trainer/models"):
+        for path in (ROOT / room).glob("*.py"):
+            assert not imports_of(path) & {"trainer.loop", "trainer.run", "trainer.build"}, path
+
+
+def test_the_trainer_knows_no_other_room() -> None:
+    for path in (ROOT / "trainer").rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports_of(path)} & {"experiments", "orchestrator", "results"}, path
+
+
+def test_the_loop_names_no_method_model_or_dataset() -> None:
+    words = {"supervised", "mix", "classmix", "complexmix", "cutmix", "deeplab", "tiny", "timm", "cityscapes", "camvid"}
+    for name in ("trainer/loop.py", "trainer/journal.py", "trainer/evaluate.py", "trainer/streams.py"):
+        path = ROOT / name.replace("trainer/streams", "trainer/data/streams")
+        code = ast.dump(ast.parse(path.read_text()))
+        constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not {str(value).lower() for value in constants} & words, path
+        assert "isinstance" not in code, path
