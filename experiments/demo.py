@@ -20,7 +20,7 @@ DEMO = Table(
         dataset=Synthetic(),
         network=TinyNetwork(),
         initial_weights="random",
-        optimizer=SGD(learning_rate=0.02, head_multiplier=1.0, weight_decay=1e-4),
+        optimizer=SGD(learning_rate=0.05, head_multiplier=1.0, weight_decay=1e-4),
         num_steps=400,
         labeled_batch=4,
         unlabeled_batch=4,
@@ -28,7 +28,7 @@ DEMO = Table(
     ),
     rows=(
         Row("Supervised", Supervised(), group=1),
-        Row("ClassMix", Mix(supervised_start=_START), group=2),
+        Row("ClassMix", Mix(), group=2),
         # The finest block is 4 x 8 pixels, as at the paper's size (docs/methods.md, section 13).
         Row("ComplexMix", Mix(mask=ComplexMask(block_counts=(2, 4, 8, 16)), supervised_start=_START), group=3),
     ),

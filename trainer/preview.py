@@ -53,9 +53,9 @@ def mix_panels(
         rows.append(
             [
                 (f"{title}: mask (white keeps a, {area:.0%})", _mask(mix_mask[0])),
-                (f"{title}: b onto a", _image(mixed[0])),
+                (f"{title}: a onto b", _image(mixed[0])),
                 (f"{title}: mixed classes", _colors(mixed_map[0], palette)),
-                (f"{title}: a onto b", _image(mixed[1])),
+                (f"{title}: b onto a", _image(mixed[1])),
             ]
         )
     return rows
@@ -82,6 +82,11 @@ def png_of(rows: Sequence[Sequence[tuple[str, np.ndarray]]], *, scale: int = 1) 
 def scale_for(width: int) -> int:
     """How much to enlarge pictures of a width so that titles fit below 320 pixels and above."""
     return max(1, -(-256 // width))
+
+
+def picture_row(pictures: Sequence[tuple[str, Tensor]]) -> list[tuple[str, np.ndarray]]:
+    """Titled images [3, H, W] in [0, 1] as a row of pictures."""
+    return [(title, _image(image.detach().float())) for title, image in pictures]
 
 
 def _image(image: Tensor) -> np.ndarray:

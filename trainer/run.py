@@ -26,6 +26,7 @@ from trainer.host import Host
 from trainer.journal import Journal, NonFiniteLoss, ScalarWindow
 from trainer.loop import Cadence, Keeper, Trial, train
 from trainer.models.weights import WeightsReport
+from trainer.preview import picture_row, png_of, scale_for
 from trainer.records import (
     Commit,
     DamagedRecord,
@@ -124,12 +125,11 @@ class Attempt:
         keeper = self._resume(trial, digests, started)
         self._write_manifest(keeper, split, train_images.class_names, str(device))
         try:
-            is_done = train(trial, keeper, host, self._cadence(), keeper.step)
+            if not train(trial, keeper, host, self._cadence(), keeper.step):
+                return Outcome("stopped", f"stopped after step {keeper.step}")
+            self._finish(trial, keeper, train_images.class_names)
         finally:
             trial.streams.close()
-        if not is_done:
-            return Outcome("stopped", f"stopped after step {keeper.step}")
-        self._finish(trial, keeper, train_images.class_names)
         return Outcome("done")
 
     def _cadence(self) -> Cadence:
@@ -184,14 +184,20 @@ class Attempt:
 
     def _finish(self, trial: Trial, keeper: "StorageKeeper", class_names: tuple[str, ...]) -> None:
         """Write what is kept, then the result, last of all."""
+        trial_id = self.spec.trial_id
+        weights = to_bytes(weights_of(trial))  # before the pictures, which move a teacher's batch statistics
+        step = self.spec.num_steps
+        pictures = trial.method.pictures(trial.networks, trial.streams.at(step), step)
         if rank() != 0:
             return
-        trial_id = self.spec.trial_id
+        if pictures:
+            row = picture_row(pictures)
+            png = png_of([row], scale=scale_for(row[0][1].shape[1]))
+            self.storage.write(trial_path(trial_id, "preview.png"), png)
         weights_digest = None
         if self.options.keep != "nothing":
-            content = to_bytes(weights_of(trial))
-            self.storage.write(trial_path(trial_id, "weights.pt"), content)
-            weights_digest = seal_of(content).sha256_of_file
+            self.storage.write(trial_path(trial_id, "weights.pt"), weights)
+            weights_digest = seal_of(weights).sha256_of_file
         result = Result(
             trial_id=trial_id,
             attempt=self.name,

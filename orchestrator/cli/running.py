@@ -56,7 +56,7 @@ def run_table(request: Request, console: Console, *, tracking_uri: str | None, w
         was_interrupted = outcome.was_interrupted
         say_problems(outcome, request.table, console)
         planned = survey(request.table, storage)
-    finish(request.table, storage, console, tracking_uri, with_mlflow and bool(cells))
+    finish(request, storage, console, tracking_uri, with_mlflow=with_mlflow, has_trained=bool(cells))
     return exit_code(planned, console, was_interrupted=was_interrupted)
 
 
@@ -121,16 +121,27 @@ def prepare_data(cells: Sequence[Cell], options: RunOptions, console: Console) -
                 console.print(f"prepared {len(images)} {split} images of {layout.name} in {images.path}")
 
 
-def finish(table: Table, storage: Storage, console: Console, tracking_uri: str | None, with_mlflow: bool) -> None:
+def finish(
+    request: Request,
+    storage: Storage,
+    console: Console,
+    tracking_uri: str | None,
+    *,
+    with_mlflow: bool,
+    has_trained: bool,
+) -> None:
     """Print the table, export it, and say where everything is."""
-    if with_mlflow:
+    table, options = request.table, request.options
+    if with_mlflow and has_trained:
         from orchestrator.mirror import default_tracking_uri, sync_once
 
         problem = sync_once(table, storage, tracking_uri or default_tracking_uri(storage))
         if problem is not None:
             console.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
     print_table(table, storage, console)
-    for title, path in export(table, storage, outputs_folder(table=table, storage=storage)).items():
+    places = export(table, storage, outputs_folder(storage, table))
+    places["preview"] = preview_path(table, storage, options, renew=has_trained)
+    for title, path in places.items():
         console.print(f"{title:<12} {path}", highlight=False, soft_wrap=True)
     uri = tracking_uri
     if uri is None and storage.is_local:
@@ -141,6 +152,17 @@ def finish(table: Table, storage: Storage, console: Console, tracking_uri: str |
             highlight=False,
             soft_wrap=True,
         )
+
+
+def preview_path(table: Table, storage: Storage, options: RunOptions, *, renew: bool) -> Path:
+    """The picture of the table's masks, drawn after training or where it is missing."""
+    path = outputs_folder(storage, table) / "masks.png"
+    if renew or not path.exists():
+        from orchestrator.previewing import masks_png
+
+        content, _ = masks_png(table, storage, data=Path(options.data), cache=options.cache, step=0)
+        path.write_bytes(content)
+    return path
 
 
 def say_problems(outcome: "GridOutcome", table: Table, console: Console) -> None:

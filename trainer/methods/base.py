@@ -1,7 +1,7 @@
 """What a method says and what it is given. A method says its losses, players, streams and phases, nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -101,3 +101,7 @@ class Method(ABC):
             batches: one per stream, by name.
             step: updates done so far.
         """
+
+    def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
+        """Titled images [3, H, W] in [0, 1] of what the method makes of a batch; called on every rank."""
+        return ()

@@ -1,6 +1,6 @@
 """Mean teacher on mixed unlabelled images: CutMix, ClassMix, CowMix and ComplexMix differ in their mask alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +91,19 @@ class MixMethod(Method):
         batch_key = key_of(self._seed, "mix_mask", step)
         mix_mask = self._mask(probs.argmax(dim=1), sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
         return MixedBatch(blend(mix_mask, batch.image), blend(mix_mask, probs), mix_mask)
+
+    def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
+        """The first pair of the batch, its mask and its mix."""
+        batch = batches["unlabeled"]
+        mixed = self.mix(networks, batch, step)
+        partner = next_of_global_batch(batch.image)
+        area = float(mixed.mix_mask[0].mean())
+        return (
+            ("image a", batch.image[0]),
+            ("image b", partner[0]),
+            (f"mask (white keeps a, {area:.0%})", mixed.mix_mask[0].expand(3, -1, -1)),
+            ("a onto b", mixed.image[0]),
+        )
 
     def _loss_map(self, logits: Tensor, probs: Tensor, pseudo_label: Tensor) -> Tensor:
         if self._spec.loss == "squared":

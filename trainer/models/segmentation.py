@@ -27,6 +27,8 @@ COCO = Normalization(mean=(104.008, 116.669, 122.675), std=(1.0, 1.0, 1.0), scal
 class SegmentationNetwork(nn.Module):
     """Normalise an image, run `backbone` and `head`, and bring the logits to the image's size.
 
+    With `autocast_dtype` set to bfloat16, backbone and head compute in it where autocast holds that safe.
+
     Args:
         backbone: [N, 3, H, W] to features [N, F, h, w].
         head: features to logits [N, C, h, w].
@@ -42,6 +44,7 @@ class SegmentationNetwork(nn.Module):
         self.backbone = backbone
         self.head = head
         self.normalization = normalization
+        self.autocast_dtype: torch.dtype | None = None
         self.register_buffer("input_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("input_std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
 
@@ -52,7 +55,8 @@ class SegmentationNetwork(nn.Module):
             image: [N, 3, H, W] float, RGB in [0, 1].
         Returns: logits [N, C, H, W] in float32, also under bfloat16 autocast; float64 for a float64 network.
         """
-        logits = self.head(self.backbone(self.normalize(image)))
+        with torch.autocast(image.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            logits = self.head(self.backbone(self.normalize(image)))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
 

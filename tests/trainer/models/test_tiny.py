@@ -8,7 +8,7 @@ from trainer.models.tiny import TinyBackbone, make_tiny_network
 @pytest.mark.parametrize("output_stride", [4, 8])
 def test_features_have_the_asked_output_stride(output_stride: int) -> None:
     features = TinyBackbone(8, output_stride=output_stride)(torch.rand(1, 3, 64, 128))
-    assert features.shape == (1, 16, 64 // output_stride, 128 // output_stride)
+    assert features.shape == (1, 32, 64 // output_stride, 128 // output_stride)
 
 
 def test_another_output_stride_is_refused() -> None:

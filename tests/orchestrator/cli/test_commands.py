@@ -1,0 +1,141 @@
+"""The command as a user meets it: outputs of finished tables, errors, exit codes. No Ray here."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.orchestrator.conftest import small_table
+from trainer.records import Storage, read_result, trial_path
+
+ROOT = Path(__file__).parents[3]
+
+
+def mixgrid(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from orchestrator.cli.app import main; main()", *words]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def test_a_finished_table_is_not_trained_again(
+    trained: str, table_file: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    before = sorted(p.name for p in Path(trained, "trials").rglob("attempts/*"))
+    ran = mixgrid("run", table_file, "--storage", trained, "--data", places["data"], "--cache", places["cache"])
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(p.name for p in Path(trained, "trials").rglob("attempts/*")) == before
+    for word in ("Supervised", "ComplexMix", "table.csv", "table.tex", "masks.png", "mlflow ui"):
+        assert word in ran.stdout
+
+
+def test_csv_long_holds_the_records_numbers_to_all_digits(trained: str, table_file: str) -> None:
+    out = mixgrid("table", table_file, "--storage", trained, "--format", "csv-long")
+    rows = [row for row in csv.DictReader(io.StringIO(out.stdout)) if row["network"] == "student"]
+    for row in rows:
+        result = read_result(Storage(trained), row["trial_id"])
+        assert result is not None
+        last = [record for record in result.evaluations if record.network == "student"][-1]
+        column = next(name for name in row if name.startswith("mean_iou"))
+        assert float(row[column]) == last.mean_iou
+    assert len(rows) == 2
+
+
+def test_status_is_readable_by_scripts(trained: str, table_file: str) -> None:
+    status = json.loads(mixgrid("status", table_file, "--storage", trained, "--json").stdout)
+    assert [item["state"] for item in status] == ["done", "done"]
+    assert {item["num_steps"] for item in status} == {12}
+
+
+def test_without_a_table_the_last_one_run_is_meant(trained: str, table_file: str) -> None:
+    Storage(trained).write("last_table.txt", table_file.encode())
+    assert "A small table" in mixgrid("status", "--storage", trained).stdout
+
+
+def test_explain_says_where_a_number_comes_from(trained: str, table_file: str) -> None:
+    told = mixgrid("explain", table_file, "ComplexMix@1/3", "--storage", trained).stdout
+    for word in ("attempt", "code", "split", "mean IoU", "mixgrid train", "4 labelled and 8 unlabelled"):
+        assert word in told
+
+
+def test_explain_of_an_unknown_cell_says_how_cells_are_named(trained: str, table_file: str) -> None:
+    told = mixgrid("explain", table_file, "Nope@1/3", "--storage", trained)
+    assert told.returncode == 2
+    assert "Supervised@1/3#0" in told.stderr
+
+
+def test_logs_print_every_attempt(trained: str, table_file: str) -> None:
+    assert "## attempt" in mixgrid("logs", table_file, "Supervised@1/3", "--storage", trained).stdout
+
+
+def test_the_preview_is_a_picture_of_every_mask(
+    trained: str, table_file: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "masks.png"
+    ran = mixgrid(
+        "preview", "masks", table_file, "--storage", trained, "--data", places["data"], "--cache", places["cache"],
+        "-o", str(out),
+    )  # fmt: skip
+    assert "predictions of ComplexMix" in ran.stdout, ran.stderr
+    with Image.open(out) as picture:
+        assert picture.size[0] > 4 * 64
+
+
+def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp_path: Path) -> None:
+    cell = small_table().cells()[1]
+    spec = Storage(trained).locate(trial_path(cell.trial_id, "spec.json"))
+    storage = str(tmp_path / "alone")
+    ran = mixgrid("train", spec, "--storage", storage, "--data", places["data"], "--cache", places["cache"])
+    assert ran.returncode == 0, ran.stderr
+    alone, grid = read_result(Storage(storage), cell.trial_id), read_result(Storage(trained), cell.trial_id)
+    assert alone is not None
+    assert grid is not None
+    assert alone.weights_sha256 == grid.weights_sha256
+    assert [r.confusion for r in alone.evaluations] == [r.confusion for r in grid.evaluations]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("plan", "nope"), "known are camvid, demo, table1"),
+        (("plan", "demo", "--set", "num_step=3"), "near it are num_steps"),
+        (("plan", "demo", "--fractions", "1/7.5"), "1/7.5"),
+        (("plan", "demo", "--seeds", "4-0"), "--seeds"),
+        (("run", "demo", "--workers", "2", "--gpus-per-worker", "0.5"), "one worker only"),
+        (("train", "/nowhere/spec.json"), "cannot read the spec"),
+        (("data", "check", "camvid", "--data", "/nowhere"), "/nowhere/camvid/train does not exist"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    ran = mixgrid(*words, MIXGRID_STORAGE=str(tmp_path / "runs"))
+    assert ran.returncode == 2
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_debug_shows_the_trace(tmp_path: Path) -> None:
+    assert "Traceback" in mixgrid("--debug", "plan", "nope", "--storage", str(tmp_path)).stderr
+
+
+def test_data_check_lists_every_bad_file(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    made = mixgrid("data", "synthesize", "--data", str(data), "--num-train", "3", "--num-eval", "2", "--height", "32",
+                   "--width", "64")  # fmt: skip
+    images = sorted(Path(made.stdout.strip()).rglob("train/**/*_leftImg8bit.png"))
+    for path in images[:2]:
+        path.write_bytes(path.read_bytes()[:100])
+    words = ("--set", "dataset.num_train=3", "--set", "dataset.num_eval=2", "--set", "dataset.scene_height=32")
+    checked = mixgrid("data", "check", "demo", "--data", str(data), *words, "--set", "dataset.scene_width=64")
+    assert checked.returncode == 1
+    assert all(path.name in checked.stdout for path in images[:2])
+    assert "2 bad files" in checked.stdout

@@ -1,0 +1,90 @@
+"""What the driver of a trial decides from storage alone."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.resources import Placement
+from orchestrator.trainable import Order, RayHost, newest_step, stalled_attempts, stop_path
+from trainer.records import (
+    Commit,
+    Digests,
+    Manifest,
+    Storage,
+    attempt_path,
+    checkpoint_name,
+)
+
+DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")
+
+
+def write_attempt(storage: Storage, name: str, *, started: float, resumed: int, commits: tuple[int, ...] = ()) -> None:
+    manifest = Manifest(
+        trial_id="t",
+        attempt=name,
+        started=started,
+        resumed_from_step=resumed,
+        resumed_from_attempt=None,
+        digests=DIGESTS,
+        versions={},
+        host="h",
+        pid=1,
+        device="cpu",
+        world_size=1,
+        threads=1,
+        options={},
+        class_names=("a", "b"),
+        num_labeled=1,
+        num_unlabeled=1,
+        labeled_names=("x",),
+    )
+    storage.write(attempt_path("t", name, "manifest.json"), manifest.sealed())
+    for step in commits:
+        commit = Commit(
+            trial_id="t",
+            attempt=name,
+            step=step,
+            time=started,
+            digests=DIGESTS,
+            world_size=1,
+            wall_seconds=1.0,
+            files={},
+            segments=(),
+        )
+        storage.write(attempt_path("t", name, checkpoint_name(step), "commit.json"), commit.sealed())
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def test_attempts_without_a_new_checkpoint_are_counted(storage: Storage) -> None:
+    write_attempt(storage, "a1", started=10.0, resumed=0, commits=(5,))
+    write_attempt(storage, "a2", started=11.0, resumed=5)
+    write_attempt(storage, "a3", started=12.0, resumed=5)
+    assert newest_step(storage, "t") == 5
+    assert stalled_attempts(storage, "t", since=0.0) == 2
+
+
+def test_a_new_checkpoint_starts_the_count_again(storage: Storage) -> None:
+    write_attempt(storage, "a1", started=10.0, resumed=0)
+    write_attempt(storage, "a2", started=11.0, resumed=0, commits=(5,))
+    assert stalled_attempts(storage, "t", since=0.0) == 0
+
+
+def test_attempts_of_earlier_runs_do_not_count(storage: Storage) -> None:
+    write_attempt(storage, "a1", started=10.0, resumed=0)
+    assert stalled_attempts(storage, "t", since=11.0) == 0
+
+
+def test_an_order_survives_tunes_plain_dictionaries() -> None:
+    order = Order("t", "{}", "{}", Placement(2, 3, 0.0), "d", 1.0, "/tmp/x")
+    assert Order.from_config(order.as_config()) == order
+
+
+def test_a_word_in_storage_asks_trials_to_stop(storage: Storage) -> None:
+    host = RayHost(storage, "d")
+    assert not host.stop_requested(1)
+    storage.write(stop_path("d"), b"stop\n")
+    assert host.stop_requested(1)
