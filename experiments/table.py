@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from trainer.data.splits import read_name_list
 from trainer.spec import (
     SGD,
     Cityscapes,
@@ -56,7 +57,7 @@ class Frame(Part):
     labeled_batch: int = 2
     unlabeled_batch: int = 2
     unlabeled_pool: Literal["remainder", "all"] = "remainder"
-    precision: Literal["float32", "bf16", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "float64"] = "float32"
     evaluation: Evaluation = Evaluation()
     selection: Literal["last", "best"] = "last"
     reported_network: Literal["student", "teacher"] = "student"
@@ -239,7 +240,7 @@ def parse_seeds(words: str) -> tuple[int, ...]:
 
 
 def parse_setting(word: str) -> tuple[str, Any]:
-    """Read "field.name=value"; the value is JSON where it can be read so, else text; @FILE gives the lines of a file.
+    """Read "field.name=value"; the value is JSON where it can be read so, else text; @FILE reads a list of names.
 
     Raises: TableError.
     """
@@ -247,11 +248,7 @@ def parse_setting(word: str) -> tuple[str, Any]:
     if not equals or not path.strip():
         raise TableError(f"--set {word!r}: give field=value, such as num_steps=600 or method.supervised_start=30")
     if text.startswith("@"):
-        try:
-            lines = Path(text[1:]).read_text().splitlines()
-        except OSError as error:
-            raise TableError(f"--set {path}: cannot read {text[1:]}: {error.strerror}") from error
-        return path.strip(), [line.strip() for line in lines if line.strip()]
+        return path.strip(), list(read_name_list(Path(text[1:])))
     try:
         return path.strip(), json.loads(text)
     except ValueError:

@@ -50,6 +50,7 @@ class Mirror:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         self._storage = storage
         self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._artifacts = artifact_location(storage, tracking_uri)
         self._experiment = self._find_experiment()
         self._runs: dict[str, Run] = {}
 
@@ -58,7 +59,7 @@ class Mirror:
         if found is not None:
             return str(found.experiment_id)
         with suppress(MlflowException):  # somebody else may create it at this moment
-            return str(self._client.create_experiment(EXPERIMENT))
+            return str(self._client.create_experiment(EXPERIMENT, self._artifacts))
         found = self._client.get_experiment_by_name(EXPERIMENT)
         assert found is not None
         return str(found.experiment_id)
@@ -228,6 +229,13 @@ def default_tracking_uri(storage: Storage) -> str:
         path = Path.home() / ".local" / "state" / "mixgrid" / "mlflow.db"
     path.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{path}"
+
+
+def artifact_location(storage: Storage, tracking_uri: str) -> str | None:
+    """Beside a SQLite file of ours the artifacts lie in the storage too; a server knows its own place."""
+    if tracking_uri.startswith("sqlite:") and storage.is_local:
+        return Path(storage.locate("mlartifacts")).as_uri()
+    return None
 
 
 def sync_once(table: Table, storage: Storage, tracking_uri: str) -> str | None:

@@ -1,11 +1,15 @@
 """What a trial needs and what fits where: pure arithmetic, no Ray."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import floor
 
-# A Tune trial is only the driver of its workers: a sliver of a CPU, so that drivers never starve workers.
+from trainer.spec import TrialSpec
+
+# A Tune trial is only the driver of its workers. It takes a sliver of a CPU, and each worker leaves a sliver: on two
+# CPUs two workers and their driver fit, where 2 x 1 + 0.001 would wait for ever.
 DRIVER_CPUS = 0.001
+_LEFT_BY_WORKER = 0.01
 
 
 class PlacementError(ValueError):
@@ -40,12 +44,33 @@ class Placement:
         return replace(self, gpus_per_worker=1.0 if wants_gpu else 0.0)
 
     @property
+    def worker_resources(self) -> dict[str, float]:
+        """What one worker asks of Ray."""
+        gpus = {"GPU": self.gpus_per_worker} if self.gpus_per_worker else {}
+        return {"CPU": self.cpus_per_worker - _LEFT_BY_WORKER, **gpus}
+
+    @property
     def needs(self) -> dict[str, float]:
         """What one trial takes of the cluster, by Ray's names."""
         needs = {"CPU": float(self.workers * self.cpus_per_worker)}
         if self.gpus_per_worker:
             needs["GPU"] = self.workers * self.gpus_per_worker
         return needs
+
+
+def check_batches(specs: Iterable[TrialSpec], workers: int) -> None:
+    """Refuse a number of workers that does not divide every global batch. Raises: PlacementError."""
+    for spec in specs:
+        batches = {"labeled_batch": spec.labeled_batch}
+        if spec.method.wants_unlabeled:
+            batches["unlabeled_batch"] = spec.unlabeled_batch
+        for name, batch in batches.items():
+            if batch % workers:
+                allowed = ", ".join(str(n) for n in range(1, batch + 1) if batch % n == 0)
+                raise PlacementError(
+                    f"--workers {workers} does not divide {name} {batch} of {spec.method.name}: the number must not "
+                    f"depend on the devices, so use {allowed} workers, or change the batch (--set {name}=…)"
+                )
 
 
 def trials_at_once(placement: Placement, cluster: Mapping[str, float]) -> int:

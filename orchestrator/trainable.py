@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.resources import Placement
 from trainer.host import Progress
-from trainer.records import Manifest, Storage, attempt_path, find_commits, trial_path
+from trainer.records import Manifest, Storage, attempt_path, find_commits, read_failure, trial_path
 from trainer.spec import RunOptions, TrialSpec
 
 # Attempts in a row without a new checkpoint after which a trial is left to a later run (design section 6).
@@ -69,6 +69,8 @@ def work(config: dict[str, Any]) -> None:
     outcome = run_trial(
         TrialSpec.model_validate_json(order.spec), options, RayHost(Storage(options.storage), order.driver)
     )
+    if outcome.kind == "failed" and order.placement.workers > 1:
+        raise RuntimeError(outcome.message)  # the other ranks may wait for this one: Ray ends them all
     ray.train.report({"outcome": outcome.kind, "message": outcome.message})
 
 
@@ -85,6 +87,10 @@ def train_cell(config: dict[str, Any]) -> None:
     while True:
         if storage.exists(stop_path(order.driver)):
             tune.report({"outcome": "stopped", "message": "stopped before it began"})
+            return
+        failure = read_failure(storage, order.trial_id)
+        if failure is not None:  # a run removes old ones before it begins
+            tune.report({"outcome": "failed", "message": f"{failure.reason}: {failure.message}"})
             return
         before = newest_step(storage, order.trial_id)
         failures = max(failures, stalled_attempts(storage, order.trial_id, since=order.started))
@@ -114,13 +120,10 @@ def train_cell(config: dict[str, Any]) -> None:
 def _scaling(placement: Placement) -> Any:
     import ray.train
 
-    resources = {"CPU": float(placement.cpus_per_worker)}
-    if placement.gpus_per_worker:
-        resources["GPU"] = placement.gpus_per_worker
     return ray.train.ScalingConfig(
         num_workers=placement.workers,
         use_gpu=bool(placement.gpus_per_worker),
-        resources_per_worker=resources,
+        resources_per_worker=placement.worker_resources,
     )
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.data.cache import CachedSplit
-from trainer.data.splits import Split
+from trainer.data.cache import CachedSplit, open_cache
+from trainer.data.catalog import open_layout
+from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import shard, world_size
 from trainer.loop import Player, Trial
@@ -27,7 +28,7 @@ from trainer.randomness import key_of
 from trainer.spec import DeepLabV2, InitialWeights, Mask, Mix, Supervised, TimmNetwork, TinyNetwork, TrialSpec
 from trainer.teacher import Teacher
 
-DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
 def build_mask(spec: Mask, num_classes: int) -> MaskFn:
@@ -63,7 +64,7 @@ METHODS: Mapping[str, Callable[[TrialSpec, Any, int], Method]] = {
 
 
 def build_method(spec: TrialSpec, num_classes: int) -> Method:
-    """The method of a spec. Raises: ValueError where the world size does not divide every stream's batch."""
+    """The method of a spec. Raises: SetupError where the world size does not divide every stream's batch."""
     method = METHODS[spec.method.kind](spec, spec.method, num_classes)
     for stream in method.streams:
         shard(stream.batch)
@@ -83,7 +84,11 @@ def _deeplab_v2(network: DeepLabV2, num_classes: int, kind: InitialWeights) -> t
 
 def _tiny(network: TinyNetwork, num_classes: int, _kind: InitialWeights) -> tuple[SegmentationNetwork, str]:
     made = make_tiny_network(
-        num_classes, width=network.width, head_branches=network.head_branches, batch_norm=network.batch_norm
+        num_classes,
+        width=network.width,
+        output_stride=network.output_stride,
+        head_branches=network.head_branches,
+        batch_norm=network.batch_norm,
     )
     return made, "tiny"
 
@@ -133,6 +138,24 @@ def build_player(spec: TrialSpec, network: SegmentationNetwork) -> Player:
         weight_decay=spec.optimizer.weight_decay,
     )
     return Player(network, optimizer)
+
+
+def open_data(spec: TrialSpec, data: Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
+    """The cached training and evaluation images at the spec's size, built where missing, and the drawn split."""
+    layout = open_layout(spec.dataset, data)
+    train_images, eval_images = (
+        open_cache(
+            layout,
+            split,
+            height=spec.dataset.height,
+            width=spec.dataset.width,
+            folder=cache,
+        )
+        for split in (spec.dataset.train_split, spec.dataset.eval_split)
+    )
+    labelable = [name for name, has_label in zip(train_images.names, train_images.has_label, strict=True) if has_label]
+    without = set(train_images.names) - set(labelable)
+    return train_images, eval_images, split_of(spec, labelable, without)
 
 
 def build_pools(split: Split, train: CachedSplit) -> dict[Pool, Sequence[int]]:

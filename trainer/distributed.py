@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.errors import SetupError
+
 
 def world_size() -> int:
     """Number of ranks; 1 without a process group."""
@@ -67,10 +69,10 @@ def next_of_global_batch(value: Tensor) -> Tensor:
 def shard(num_samples: int) -> slice:
     """This rank's contiguous part of a global batch.
 
-    Raises: ValueError unless the world size divides the batch.
+    Raises: SetupError unless the world size divides the batch.
     """
     if num_samples % world_size():
-        raise ValueError(
+        raise SetupError(
             f"a global batch of {num_samples} cannot be shared by {world_size()} ranks: "
             "use a number of workers that divides every batch of the spec"
         )

@@ -412,8 +412,8 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
     return None
 
 
-# Files below trainer/ that cannot change a number: how it is stored, reported or asked to stop.
-_NOT_DECIDING = {"records.py", "checkpoint.py", "host.py", "run.py", "journal.py"}
+# Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
+_NOT_DECIDING = {"records.py", "checkpoint.py", "host.py", "run.py", "journal.py", "preview.py", "errors.py"}
 
 
 def code_digest() -> str:

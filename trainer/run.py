@@ -16,12 +16,12 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
-from trainer.build import build_trial
+from trainer.build import build_trial, open_data
 from trainer.checkpoint import newest_checkpoint, prune, seal_checkpoint, seal_of, to_bytes, write_state
-from trainer.data.cache import CachedSplit, cache_folder, open_cache
-from trainer.data.catalog import open_layout
-from trainer.data.splits import Split, split_of
+from trainer.data.cache import CachedSplit, cache_folder
+from trainer.data.splits import Split
 from trainer.distributed import rank, world_size
+from trainer.errors import SetupError
 from trainer.host import Host
 from trainer.journal import Journal, NonFiniteLoss, ScalarWindow
 from trainer.loop import Cadence, Keeper, Trial, train
@@ -51,13 +51,13 @@ _LOG = logging.getLogger("mixgrid")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial's attempt ended. `refused`: a half-done trial whose code, data, split or weights have changed."""
+    """How a trial's attempt ended. `refused`: this machine, this command or changed code or data stand in the way."""
 
     kind: Literal["done", "stopped", "failed", "refused"]
     message: str = ""
 
 
-class ChangedSinceCheckpoint(ValueError):  # noqa: N818
+class ChangedSinceCheckpoint(SetupError):  # noqa: N818
     """A half-done trial is not continued on other code, data, split, weights or precision."""
 
 
@@ -75,7 +75,7 @@ def run_trial(spec: TrialSpec, options: RunOptions, host: Host) -> Outcome:
     with attempt.logging():
         try:
             return attempt.run(host)
-        except ChangedSinceCheckpoint as error:
+        except SetupError as error:
             return Outcome("refused", str(error))
         except Exception as error:
             reason = failure_reason(error)
@@ -96,9 +96,14 @@ def failure_reason(error: Exception) -> str | None:
         return None
     if isinstance(error, ValueError):
         return "bad_spec_or_data"
+    if isinstance(error, torch.AcceleratorError):
+        return None  # a device that fell over may stand again
     if isinstance(error, RuntimeError) and world_size() > 1:
         return None  # most likely another rank died and this one only noticed
     return "error"
+
+
+CURES = {"out_of_memory": "; use more --workers, a device with more memory, or a smaller batch or image"}
 
 
 class Attempt:
@@ -117,7 +122,10 @@ class Attempt:
         started = time.monotonic()
         device = choose_device(self.options)
         torch.set_num_threads(self.options.threads)
-        train_images, eval_images, split = open_data(self.spec, self.options)
+        train_images, eval_images, split = open_data(
+            self.spec, Path(self.options.data), cache_folder(self.options.cache)
+        )
+        allow_tf32(self.spec.precision == "tf32")
         trial, weights = build_trial(
             self.spec, split, train_images, eval_images, weights=weights_folder(self.options), device=device
         )
@@ -223,7 +231,7 @@ class Attempt:
             trial_id=self.spec.trial_id,
             attempt=self.name,
             reason=reason,
-            message=str(error)[:2000],
+            message=f"{error}{CURES.get(reason, '')}"[:2000],
             trace_tail=trace,
             step=self.step,
             failed=time.time(),
@@ -332,15 +340,21 @@ def _agreed(word: str) -> str:
 
 
 def choose_device(options: RunOptions) -> torch.device:
-    """The device of this rank. Raises: ValueError where a device is asked for that is not there."""
+    """The device of this rank. Raises: SetupError where a device is asked for that is not there."""
     if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise ValueError("device 'cuda' is asked for, but torch finds no CUDA device here: use --device cpu or auto")
+        raise SetupError("device 'cuda' is asked for, but torch finds no CUDA device here: use --device cpu or auto")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     index = local_rank if torch.cuda.device_count() > local_rank else 0
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Say whether CUDA may round the factors of float32 products to TF32; torch's own default differs by operation."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def device_name(device: str) -> str:
@@ -351,24 +365,6 @@ def device_name(device: str) -> str:
 def weights_folder(options: RunOptions) -> Path:
     """Where initial weights are looked for: --weights, or `weights` below --data."""
     return Path(options.weights) if options.weights else Path(options.data) / "weights"
-
-
-def open_data(spec: TrialSpec, options: RunOptions) -> tuple[CachedSplit, CachedSplit, Split]:
-    """The cached training and evaluation images at the spec's size, built where missing, and the drawn split."""
-    layout = open_layout(spec.dataset, Path(options.data))
-    train_images, eval_images = (
-        open_cache(
-            layout,
-            split,
-            height=spec.dataset.height,
-            width=spec.dataset.width,
-            folder=cache_folder(options.cache),
-        )
-        for split in (spec.dataset.train_split, spec.dataset.eval_split)
-    )
-    labelable = [name for name, has_label in zip(train_images.names, train_images.has_label, strict=True) if has_label]
-    without = set(train_images.names) - set(labelable)
-    return train_images, eval_images, split_of(spec, labelable, without)
 
 
 def digests_of(

@@ -135,6 +135,7 @@ class TinyNetwork(Part):
 
     kind: Literal["tiny"] = "tiny"
     width: int = Field(default=16, ge=4, le=512)
+    output_stride: Literal[4, 8] = 4
     head_branches: Literal[2, 4] = 2
     batch_norm: Literal["batch_statistics", "frozen", "trained"] = "trained"
 
@@ -315,6 +316,9 @@ class TrialSpec(Part):
     schedule, global batches and steps, precision, evaluation, and the seed of every draw. The seed also draws the split
     unless `split_seed` says otherwise; at fraction 1 there is no split. `labeled_names` imports a published list of
     labelled images instead of drawing one.
+
+    `precision`: float32 and float64 are IEEE arithmetic everywhere; tf32 lets CUDA round the factors of products to 10
+    bits, as torch does for convolutions by default; bf16 computes networks under autocast with float32 weights.
     """
 
     dataset: Dataset = Cityscapes()
@@ -331,7 +335,7 @@ class TrialSpec(Part):
     labeled_batch: int = Field(default=2, ge=1)
     unlabeled_batch: int = Field(default=2, ge=1)
     num_steps: int = Field(default=40_000, ge=1)
-    precision: Literal["float32", "bf16", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "float64"] = "float32"
     evaluation: Evaluation = Evaluation()
     seed: int = Field(default=0, ge=0, lt=2**32)
 

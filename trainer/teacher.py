@@ -21,7 +21,8 @@ class Teacher:
     """A network that follows the student and never has gradients.
 
     `batch_norm` "own": the network normalises by its own batches in train mode and only parameters are averaged;
-    "averaged": buffers are averaged too and the network runs in eval mode.
+    "averaged": buffers are averaged too and the network runs in eval mode. Differs from ClassMix's code: the copy
+    takes the student's buffers along, where ClassMix starts with fresh ones; only an early teacher's scores differ.
     """
 
     def __init__(self, student: nn.Module, spec: TeacherSpec) -> None:

@@ -1,7 +1,8 @@
 """What every command shares: the options that name a table's part and places, and how errors reach a person."""
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,7 @@ TrackingUri = Annotated[
     typer.Option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow; default: SQLite in a local storage."),
 ]
 
-_LAST_TABLE = "last_table.txt"
+_LAST_RUN = "last_run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +52,40 @@ class Selection:
     seeds: str | None
 
     def resolve(self, storage: Storage) -> Table:
-        """The table, changed and selected. Raises: TableError."""
-        word = self.table or last_table(storage)
-        return find_table(word, TABLES).changed(self.settings or []).selected(self.rows, self.fractions, self.seeds)
+        """The table, changed and selected; without a table the last run's, with what was chosen then.
+
+        Raises: TableError.
+        """
+        chosen = self if self.table is not None else self._over_last(storage)
+        assert chosen.table is not None
+        table = find_table(chosen.table, TABLES).changed(chosen.settings or [])
+        return table.selected(chosen.rows, chosen.fractions, chosen.seeds)
+
+    def _over_last(self, storage: Storage) -> "Selection":
+        last = last_selection(storage)
+        return Selection(
+            last.table,
+            [*(last.settings or []), *(self.settings or [])],
+            self.rows or last.rows,
+            self.fractions or last.fractions,
+            self.seeds or last.seeds,
+        )
+
+    def remember(self, storage: Storage) -> None:
+        """Note what was run, for commands that name no table."""
+        if self.table is not None:
+            path, colon, name = self.table.rpartition(".py")
+            word = f"{Path(path).absolute()}{colon}{name}" if colon else self.table
+            storage.write(_LAST_RUN, json.dumps({**asdict(self), "table": word}, indent=1).encode())
 
 
-def last_table(storage: Storage) -> str:
-    """The table last run on a storage. Raises: TableError where none was."""
+def last_selection(storage: Storage) -> Selection:
+    """What was last run on a storage. Raises: TableError where nothing was."""
     try:
-        return storage.read(_LAST_TABLE).decode().strip()
-    except FileNotFoundError as error:
+        return Selection(**json.loads(storage.read(_LAST_RUN)))
+    except (FileNotFoundError, ValueError, TypeError) as error:
         known = ", ".join(sorted(TABLES))
         raise TableError(f"no table was run in {storage.url} yet: name one ({known}, or a Python file)") from error
-
-
-def remember_table(storage: Storage, word: str) -> None:
-    """Note which table was run last."""
-    storage.write(_LAST_TABLE, (str(Path(word).absolute()) if word.endswith(".py") else word).encode())
 
 
 def outputs_folder(storage: Storage, table: Table) -> Path:

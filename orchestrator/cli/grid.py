@@ -1,5 +1,6 @@
 """Commands that plan, run and watch a grid."""
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -22,10 +23,9 @@ from orchestrator.cli.common import (
     TableWord,
     TrackingUri,
     WeightsFolder,
-    remember_table,
 )
 from orchestrator.plan import PlannedCell, survey
-from orchestrator.resources import Placement
+from orchestrator.resources import Placement, check_batches
 from trainer.records import Storage, attempt_path, read_failure, read_result, trial_path
 from trainer.spec import RunOptions
 
@@ -119,50 +119,21 @@ def run(
         accept_change=accept_change,
     )
     place = Storage(storage)
-    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
-    if table is not None:
-        remember_table(place, table)
+    selection = Selection(table, settings, rows, fractions, seeds)
+    chosen = selection.resolve(place)
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
+    check_batches((cell.spec for cell in chosen.cells()), workers)
+    selection.remember(place)
     request = Request(chosen, options, placement, address, max_concurrent, retry_failed, restart)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 
-def resume(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
-    data: DataFolder = "data",
-    cache: CacheFolder = None,
-    weights: WeightsFolder = None,
-    tracking_uri: TrackingUri = None,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster.")] = None,
-    device: Device = "auto",
-    workers: Workers = 1,
-    cpus_per_worker: CpusPerWorker = 1,
-    gpus_per_worker: GpusPerWorker = None,
-) -> None:
-    """The same as run, failed cells included."""
-    run(
-        table,
-        settings,
-        rows,
-        fractions,
-        seeds,
-        storage,
-        data,
-        cache,
-        weights,
-        tracking_uri,
-        address,
-        device,
-        workers,
-        cpus_per_worker,
-        gpus_per_worker,
-        retry_failed=True,
-    )
+@functools.wraps(run)
+def resume(*words: Any, **options: Any) -> None:  # noqa: D103
+    run(*words, **{**options, "retry_failed": True})
+
+
+resume.__doc__ = "The same as run, failed cells included."
 
 
 def status(

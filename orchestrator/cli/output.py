@@ -108,7 +108,7 @@ def print_table(
 
 
 def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
-    """Write the table in every format, and a preview of the masks; return what lies where, by title."""
+    """Write the table in every format; return what lies where, by title."""
     from results.tables import format_table, write_table
 
     result = computed(table, storage)

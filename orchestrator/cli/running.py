@@ -50,6 +50,8 @@ def run_table(request: Request, console: Console, *, tracking_uri: str | None, w
         planned = survey(request.table, storage)
     say_who_holds(planned, console)
     cells = to_run(planned, retry_failed=request.retry_failed)
+    for cell in cells:
+        storage.remove(trial_path(cell.trial_id, "failure.json"))
     was_interrupted = False
     if cells:
         outcome = train(request, cells, storage, console, tracking_uri, with_mlflow)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder
+from trainer.records import Storage, trial_path, trial_state
 from trainer.spec import RunOptions, read_spec
 
 
@@ -24,6 +25,7 @@ def train(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
     threads: Annotated[int, typer.Option(help="Torch threads of one rank.")] = 1,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="Start anew if half done.")] = False,
     accept_change: Annotated[bool, typer.Option("--accept-change", help="Go on though code or data changed.")] = False,
 ) -> None:
     """Train one trial without Ray, alone or under torchrun; the same numbers as in the grid."""
@@ -38,11 +40,13 @@ def train(
         checkpoint_every=checkpoint_every,
         accept_change=accept_change,
     )
-    from trainer.distributed import torchrun_group
+    from trainer.distributed import rank, torchrun_group
     from trainer.host import ProcessHost
     from trainer.run import run_trial
 
     with torchrun_group(device):
+        if restart and rank() == 0 and trial_state(Storage(storage), content.trial_id).kind != "done":
+            Storage(storage).remove(trial_path(content.trial_id))
         outcome = run_trial(content, options, ProcessHost())
     print(f"{content.trial_id}: {outcome.kind} {outcome.message}".rstrip())
     raise typer.Exit({"done": 0, "stopped": 130}.get(outcome.kind, 1))

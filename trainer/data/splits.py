@@ -147,9 +147,16 @@ def split_of(spec: TrialSpec, labelable: Collection[str], names_without_label: C
     Args:
         labelable: names of the training images that have a label.
         names_without_label: names of those that have none.
-    Raises: DataError, ValueError as draw_split and listed_split.
+    Raises: DataError, ValueError as draw_split and listed_split; DataError also where a list is not as long as the
+        fraction says, since its numbers would stand in a wrong column.
     """
     if spec.labeled_names is not None:
+        wanted = count_labeled(spec.label_fraction, len(labelable))
+        if len(spec.labeled_names) != wanted:
+            raise DataError(
+                f"the list of labelled names has {len(spec.labeled_names)} names, but {spec.label_fraction} of "
+                f"{len(labelable)} images is {wanted}: correct labeled_names, or the label fraction of the table"
+            )
         return listed_split(labelable, spec.labeled_names, spec.unlabeled_pool, names_without_label=names_without_label)
     return draw_split(
         labelable,

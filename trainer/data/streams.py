@@ -74,9 +74,7 @@ class StreamReader:
         index = list(range(first, first + batch))[part]
         pairs = [self._one(self._pool[place], i) for place, i in zip(places[part], index, strict=True)]
         images, labels = zip(*pairs, strict=True)
-        return RawBatch(
-            torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), torch.tensor(index)
-        )
+        return RawBatch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), torch.tensor(index))
 
     def _one(self, place: int, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = self._cache.image(place)

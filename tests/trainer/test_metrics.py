@@ -1,0 +1,63 @@
+"""Intersection over union: by hand, by looking at every pixel, and the ways to get it wrong."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests import oracles
+from trainer.losses import IGNORE_INDEX
+from trainer.metrics import class_iou, confusion_of, mean_iou
+
+
+def draw(classes: int = 6) -> tuple[Tensor, Tensor]:
+    """A prediction and a label of which a quarter is ignored; class 4 is in neither, class 5 only predicted."""
+    generator = torch.Generator().manual_seed(1)
+    label = torch.randint(classes - 2, (2, 9, 8), generator=generator)
+    prediction = torch.where(torch.rand(2, 9, 8, generator=generator) < 0.6, label, 5)
+    label[torch.rand(2, 9, 8, generator=generator) < 0.25] = IGNORE_INDEX
+    return prediction, label
+
+
+def test_a_confusion_of_three_classes_by_hand_with_one_absent() -> None:
+    label = torch.tensor([[[0, 0, 0, 2], [2, 2, IGNORE_INDEX, 0]]])
+    prediction = torch.tensor([[[0, 0, 2, 2], [2, 0, 1, 0]]])
+    confusion = confusion_of(prediction, label, 3)
+    assert confusion.tolist() == [[3, 0, 1], [0, 0, 0], [1, 0, 2]]
+    assert class_iou(confusion) == [3 / 5, None, 2 / 4]
+    assert mean_iou(class_iou(confusion)) == pytest.approx(0.55)
+
+
+def test_rows_are_truth_and_columns_prediction() -> None:
+    confusion = confusion_of(torch.tensor([[[1, 1, 1]]]), torch.tensor([[[0, 0, 1]]]), 2)
+    assert confusion.tolist() == [[0, 2], [0, 1]]
+    assert confusion.dtype == torch.int64
+
+
+def test_each_class_equals_the_count_over_every_pixel() -> None:
+    prediction, label = draw()
+    expected = oracles.ious_by_counting(prediction.tolist(), label.tolist(), 6)
+    assert class_iou(confusion_of(prediction, label, 6)) == expected
+    assert expected[4] is None
+    assert expected[5] == 0.0
+
+
+def test_ignored_pixels_are_not_in_the_confusion() -> None:
+    prediction, label = draw()
+    assert confusion_of(prediction, label, 6).sum().item() == (label != IGNORE_INDEX).sum().item()
+
+
+def test_an_undefined_class_is_left_out_of_the_mean_and_not_a_zero() -> None:
+    assert mean_iou([1.0, None, 0.5]) == 0.75
+    assert mean_iou([1.0, 0.0, 0.5]) == 0.5
+
+
+def test_a_mean_over_no_class_is_none() -> None:
+    assert mean_iou([None, None]) is None
+    nothing = torch.full((1, 2, 2), IGNORE_INDEX)
+    assert class_iou(confusion_of(torch.zeros_like(nothing), nothing, 3)) == [None, None, None]
+
+
+def test_confusions_of_parts_add_up_to_that_of_the_whole() -> None:
+    prediction, label = draw()
+    parts = [confusion_of(prediction[i : i + 1], label[i : i + 1], 6) for i in range(2)]
+    assert torch.equal(parts[0] + parts[1], confusion_of(prediction, label, 6))

@@ -1,0 +1,413 @@
+"""What a trial leaves: sealed records, atomic files, and a state that is read from storage alone."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer import records
+from trainer.records import (
+    Commit,
+    DamagedRecord,
+    Digests,
+    EvaluationRecord,
+    Failure,
+    FileSeal,
+    Record,
+    Result,
+    Segment,
+    Storage,
+    TrainRecord,
+    attempt_path,
+    checkpoint_name,
+    code_digest,
+    find_commits,
+    new_attempt_name,
+    read_failure,
+    read_result,
+    read_segments,
+    segment_name,
+    trial_path,
+    trial_state,
+    write_segment,
+)
+from trainer.spec import TrialSpec
+
+SPEC = TrialSpec(label_fraction=Fraction(1, 8), seed=3)
+TRIAL, ATTEMPT = SPEC.trial_id, "20260101T000000-aaaaaaaa"
+DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")
+FAILURE = Failure(
+    trial_id=TRIAL,
+    attempt=ATTEMPT,
+    reason="non_finite_loss",
+    message="loss is not finite, says “Müller”",
+    trace_tail="…",
+    step=7,
+    failed=1.25e9,
+)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """An empty storage."""
+    return Storage(str(tmp_path / "runs"))
+
+
+def evaluation(step: int) -> EvaluationRecord:
+    """A judgement with an undefined class."""
+    return EvaluationRecord(
+        step=step,
+        time=2.5,
+        network="teacher",
+        confusion=((3, 1), (0, 0)),
+        class_iou=(0.75, None),
+        mean_iou=0.75,
+        num_undefined=1,
+        eval_size=(2, 2),
+    )
+
+
+def result_of(**changes: Any) -> Result:
+    """The result of SPEC."""
+    fields: dict[str, Any] = {
+        "trial_id": TRIAL,
+        "attempt": ATTEMPT,
+        "num_steps": 40_000,
+        "finished": 2.0,
+        "wall_seconds": 1.0,
+        "spec": SPEC.model_dump(mode="json"),
+        "class_names": ("a", "b"),
+        "digests": DIGESTS,
+        "evaluations": (evaluation(40_000),),
+        "segments": (),
+        "weights_sha256": None,
+    }
+    return Result(**{**fields, **changes})
+
+
+def commit_of(step: int) -> Commit:
+    """A commit without files."""
+    return Commit(
+        trial_id=TRIAL,
+        attempt=ATTEMPT,
+        step=step,
+        time=0.0,
+        digests=DIGESTS,
+        world_size=1,
+        wall_seconds=0.0,
+        files={"state.pt": FileSeal(num_bytes=0, sha256_of_file="0")},
+        segments=(),
+    )
+
+
+def write_commit(storage: Storage, step: int) -> Path:
+    """Write a commit where it belongs."""
+    path = attempt_path(TRIAL, ATTEMPT, checkpoint_name(step), "commit.json")
+    storage.write(path, commit_of(step).sealed())
+    return Path(storage.locate(path))
+
+
+# --- sealed records -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", [FAILURE, evaluation(3), result_of(), commit_of(2)], ids=lambda r: type(r).__name__)
+def test_a_sealed_record_opens_as_it_was(record: Record) -> None:
+    assert type(record).opened(record.sealed(), where="here") == record
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.dictionaries(st.sampled_from(["loss", "läuft", "\u2028", ""]), st.floats(allow_nan=False), max_size=4),
+    st.floats(allow_nan=False),
+)
+def test_any_scalars_survive_the_seal(scalars: dict[str, float], time: float) -> None:
+    record = TrainRecord(step=1, time=time, scalars=scalars)
+    assert TrainRecord.opened(record.sealed(), where="here") == record
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_changed_byte_is_refused_or_changes_nothing(data: st.DataObject) -> None:
+    sealed = FAILURE.sealed()
+    place = data.draw(st.integers(0, len(sealed) - 1))
+    changed = sealed[:place] + bytes([data.draw(st.integers(0, 255))]) + sealed[place + 1 :]
+    try:
+        assert Failure.opened(changed, where="here") == FAILURE  # white space, or the same byte again
+    except DamagedRecord as error:
+        assert str(error).startswith("here ")  # noqa: PT017  (either outcome is allowed)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, len(FAILURE.sealed()) - 2))
+def test_a_cut_record_is_refused(length: int) -> None:
+    with pytest.raises(DamagedRecord, match=r"^here is not a sealed record"):
+        Failure.opened(FAILURE.sealed()[:length], where="here")
+
+
+@pytest.mark.parametrize("field", json.loads(FAILURE.sealed()))
+def test_every_field_is_under_the_seal(field: str) -> None:
+    body = json.loads(FAILURE.sealed())
+    body[field] = 8 if isinstance(body[field], int | float) else body[field] + "0"
+    with pytest.raises(DamagedRecord, match="was changed after it was written"):
+        Failure.opened(json.dumps(body).encode(), where="here")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"7", b'"text"', b"null", b"{}", b"\xff\xfe", b"[" * 100_000])
+def test_what_is_no_record_is_refused_by_name(content: bytes) -> None:
+    with pytest.raises(DamagedRecord, match=r"^result\.json is not a sealed record"):
+        Result.opened(content, where="result.json")
+
+
+def test_a_whole_record_of_another_kind_does_not_fit() -> None:
+    with pytest.raises(DamagedRecord, match="does not fit its schema"):
+        Result.opened(FAILURE.sealed(), where="here")
+
+
+def test_finding_a_record_says_none_where_there_is_none(storage: Storage) -> None:
+    assert Failure.find(storage, "nowhere/failure.json") is None
+    storage.write("failure.json", FAILURE.sealed())
+    assert Failure.find(storage, "failure.json") == FAILURE
+
+
+# --- storage ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_whole_and_leaves_no_draft(storage: Storage) -> None:
+    storage.write("a/b/c.json", b"one")
+    storage.write("a/b/c.json", b"two")
+    assert storage.read("a/b/c.json") == b"two"
+    assert os.listdir(storage.locate("a/b")) == ["c.json"]  # noqa: PTH208  (hidden files too)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_draft(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    storage.write("a/c.json", b"old")
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write .*a/c\.json \(\d+ MiB free\): .*No space left on device"):
+        storage.write("a/c.json", b"new")
+    assert storage.read("a/c.json") == b"old"
+    assert os.listdir(storage.locate("a")) == ["c.json"]  # noqa: PTH208
+
+
+def test_a_storage_that_is_no_folder_is_named_with_the_free_space(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(OSError, match=r"cannot write .*/runs/a/b \(\d+ MiB free\)"):
+        Storage(str(tmp_path / "runs")).write("a/b", b"")
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/x", "a//b", "", ".", "a/./b", "a/"])
+def test_a_path_never_leaves_the_storage(storage: Storage, path: str) -> None:
+    for act in (storage.read, storage.exists, storage.names, storage.remove, lambda p: storage.write(p, b"")):
+        with pytest.raises(ValueError, match="is no path inside the storage"):
+            act(path)
+
+
+def test_names_are_sorted_and_empty_where_there_is_no_folder(storage: Storage) -> None:
+    for name in ("b", "a", "c/d"):
+        storage.write(f"folder/{name}", b"")
+    assert storage.names("folder") == ["a", "b", "c"]
+    assert storage.names("elsewhere") == []
+
+
+def test_removing_takes_files_folders_and_nothing_alike(storage: Storage) -> None:
+    storage.write("folder/a", b"")
+    storage.write("folder/b/c", b"")
+    storage.remove("folder/a")
+    storage.remove("folder/a")
+    assert storage.names("folder") == ["b"]
+    storage.remove("folder")
+    assert not storage.exists("folder")
+
+
+def test_a_file_url_is_the_folder_it_names(tmp_path: Path) -> None:
+    Storage(f"file://{tmp_path}/runs").write("a", b"1")
+    assert Storage(str(tmp_path / "runs")).read("a") == b"1"
+    assert Storage(f"file://{tmp_path}/runs").locate("a") == f"{tmp_path}/runs/a"
+
+
+def test_the_storages_clock_is_that_of_its_files(storage: Storage) -> None:
+    assert storage.modified("nothing") == 0.0
+    storage.write("a", b"")
+    assert storage.now() >= storage.modified("a") > 1e9
+    assert storage.names("clock") == []
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trial_id", ["", "..", ".", "a/b", "../a", "a\\b", "a b", "a.b", "/", "a\n"])
+def test_a_trial_id_that_could_leave_its_folder_is_refused(trial_id: str) -> None:
+    with pytest.raises(ValueError, match="is no trial id"):
+        trial_path(trial_id, "result.json")
+
+
+def test_an_attempt_that_could_leave_its_folder_is_refused_by_the_storage(storage: Storage) -> None:
+    with pytest.raises(ValueError, match="is no path inside the storage"):
+        storage.read(attempt_path(TRIAL, "..", "manifest.json"))
+
+
+def test_names_sort_by_their_steps_and_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (checkpoint_name, segment_name):
+        assert sorted(name(step) for step in (100, 9, 40_000)) == [name(9), name(100), name(40_000)]
+    starts = iter(["20260101T000000", "20260101T000001"])
+    monkeypatch.setattr(records.time, "strftime", lambda *_: next(starts))
+    assert new_attempt_name() < new_attempt_name()
+
+
+def test_attempts_that_start_together_have_names_of_their_own() -> None:
+    assert len({new_attempt_name() for _ in range(100)}) == 100
+
+
+# --- segments -----------------------------------------------------------------------------------------------------
+
+
+def write_two_segments(storage: Storage) -> tuple[Segment, Segment]:
+    """A history of three records in two files."""
+    first = [TrainRecord(step=5, time=1.0, scalars={"loss": 0.1, "läuft\u2028": 2.0}), evaluation(5)]
+    second = [TrainRecord(step=10, time=2.0, scalars={})]
+    return (
+        write_segment(storage, trial_id=TRIAL, attempt=ATTEMPT, step=5, records=first),
+        write_segment(storage, trial_id=TRIAL, attempt=ATTEMPT, step=10, records=second),
+    )
+
+
+def test_segments_come_back_record_by_record(storage: Storage) -> None:
+    found = list(read_segments(storage, TRIAL, write_two_segments(storage)))
+    assert [record.kind for record in found] == ["train", "evaluation", "train"]
+    assert [record.step for record in found] == [5, 5, 10]
+    assert found[0] == TrainRecord(step=5, time=1.0, scalars={"loss": 0.1, "läuft\u2028": 2.0})
+    assert found[1] == evaluation(5)
+
+
+@pytest.mark.parametrize("damage", [lambda content: content + b"\n", lambda content: content[:-1], lambda _: b""])
+def test_a_changed_segment_is_noticed(storage: Storage, damage: Callable[[bytes], bytes]) -> None:
+    segments = write_two_segments(storage)
+    path = Path(storage.locate(attempt_path(TRIAL, ATTEMPT, segments[0].file)))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DamagedRecord, match=f"{segments[0].file} was changed after it was written"):
+        list(read_segments(storage, TRIAL, segments))
+
+
+def test_a_missing_segment_is_noticed(storage: Storage) -> None:
+    segments = write_two_segments(storage)
+    storage.remove(attempt_path(TRIAL, ATTEMPT, segments[1].file))
+    with pytest.raises(DamagedRecord, match=f"{segments[1].file} is gone, but a checkpoint or result counts on it"):
+        list(read_segments(storage, TRIAL, segments))
+
+
+# --- the state of a trial -----------------------------------------------------------------------------------------
+
+
+def state_of(storage: Storage) -> tuple[str, int]:
+    """Kind and step of the trial's state."""
+    state = trial_state(storage, TRIAL)
+    return state.kind, state.step
+
+
+def test_a_trial_goes_from_missing_to_partial_to_done(storage: Storage) -> None:
+    assert state_of(storage) == ("missing", 0)
+    write_commit(storage, 10)
+    write_commit(storage, 20)
+    assert state_of(storage) == ("partial", 20)
+    storage.write(trial_path(TRIAL, "result.json"), result_of().sealed())
+    assert state_of(storage) == ("done", 40_000)
+
+
+def test_a_failure_stands_above_checkpoints_and_below_a_result(storage: Storage) -> None:
+    write_commit(storage, 5)
+    storage.write(trial_path(TRIAL, "failure.json"), FAILURE.sealed())
+    assert state_of(storage) == ("failed", 7)
+    assert trial_state(storage, TRIAL).detail.startswith("non_finite_loss: loss is not finite")
+    storage.write(trial_path(TRIAL, "result.json"), result_of().sealed())
+    assert state_of(storage) == ("done", 40_000)
+
+
+def test_a_damaged_failure_does_not_count(storage: Storage) -> None:
+    storage.write(trial_path(TRIAL, "failure.json"), FAILURE.sealed()[:-30])
+    assert read_failure(storage, TRIAL) is None
+    assert state_of(storage) == ("missing", 0)
+
+
+def test_a_damaged_result_is_not_done_and_says_why(storage: Storage) -> None:
+    storage.write(trial_path(TRIAL, "result.json"), result_of().sealed()[:-30])
+    state = trial_state(storage, TRIAL)
+    assert state.kind == "partial"
+    assert "result not accepted" in state.detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trial_id": "another"}, "belongs to"),
+        ({"spec": SPEC.model_copy(update={"seed": 4}).model_dump(mode="json")}, "belongs to supervised-"),
+        ({"spec": {"sead": 1}}, "holds an invalid spec"),
+    ],
+)
+def test_a_result_of_another_trial_is_refused(storage: Storage, changes: dict[str, Any], message: str) -> None:
+    storage.write(trial_path(TRIAL, "result.json"), result_of(**changes).sealed())
+    with pytest.raises(DamagedRecord, match=message):
+        read_result(storage, TRIAL)
+
+
+def test_a_stray_file_among_the_attempts_is_passed_over(storage: Storage) -> None:
+    write_commit(storage, 10)
+    storage.write(trial_path(TRIAL, "attempts", ".DS_Store"), b"")
+    storage.write(attempt_path(TRIAL, ATTEMPT, "checkpoint-notes.txt"), b"")
+    assert [commit.step for commit in find_commits(storage, TRIAL)] == [10]
+
+
+def test_a_changed_commit_does_not_count(storage: Storage) -> None:
+    write_commit(storage, 10)
+    path = write_commit(storage, 20)
+    path.write_bytes(path.read_bytes().replace(b'"step": 20', b'"step": 99'))
+    assert state_of(storage) == ("partial", 10)
+
+
+# --- the digest of the code ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the training room, whose digest is taken instead."""
+    room = tmp_path / "trainer"
+    shutil.copytree(Path(records.__file__).parent, room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(records, "__file__", str(room / "records.py"))
+    return room
+
+
+def test_the_code_digest_is_that_of_a_copy_anywhere(copied_room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = code_digest()
+    monkeypatch.undo()
+    assert code_digest() == copied
+
+
+@pytest.mark.parametrize("name", ["loop.py", "losses.py", "methods/masks.py", "data/streams.py", "models/tiny.py"])
+def test_the_code_digest_changes_with_a_file_that_decides_the_number(copied_room: Path, name: str) -> None:
+    before = code_digest()
+    (copied_room / name).write_text((copied_room / name).read_text() + "\n# changed\n")
+    assert code_digest() != before
+
+
+@pytest.mark.parametrize("name", ["records.py", "checkpoint.py", "host.py", "run.py", "journal.py", "preview.py"])
+def test_the_code_digest_stays_with_a_file_that_only_stores_or_shows(copied_room: Path, name: str) -> None:
+    before = code_digest()
+    (copied_room / name).write_text("# changed\n")
+    assert code_digest() == before
+
+
+def test_the_code_digest_changes_when_a_file_is_added_or_renamed(copied_room: Path) -> None:
+    before = code_digest()
+    (copied_room / "schedules.py").rename(copied_room / "timetables.py")
+    renamed = code_digest()
+    (copied_room / "methods/new.py").write_text("")
+    assert len({before, renamed, code_digest()}) == 3
