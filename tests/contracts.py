@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.build import build_trial
+from trainer.build import build_trial, open_data
 from trainer.checkpoint import from_bytes, to_bytes
 from trainer.host import NoHost, Progress
 from trainer.journal import Journal, ScalarWindow
 from trainer.loop import Cadence, Keeper, Trial, enter, phase_at, train, turns
 from trainer.methods.base import Objective
 from trainer.records import EvaluationRecord, Record, TrainRecord
-from trainer.run import open_data
 from trainer.spec import NAMED_METHODS, SGD, Evaluation, Folders, Mix, RunOptions, Supervised, TinyNetwork, TrialSpec
 
 SMALL = Folders(
@@ -73,7 +72,7 @@ def small_options(data: Path, storage: Path, **changes: Any) -> RunOptions:
 def small_trial(spec: TrialSpec, data: Path) -> Trial:
     """What one process trains with."""
     torch.set_num_threads(1)
-    train_images, eval_images, split = open_data(spec, small_options(data, data / "unused"))
+    train_images, eval_images, split = open_data(spec, data / "data", data / "cache")
     device = torch.device("cpu")
     trial, _ = build_trial(spec, split, train_images, eval_images, weights=data / "weights", device=device)
     return trial

@@ -7,6 +7,7 @@ whose files have their sealed digests counts; a damaged one falls back to the on
 import hashlib
 import io
 import logging
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,7 +59,10 @@ def read_state(storage: Storage, commit: Commit) -> Any:
         raise DamagedRecord(f"{storage.locate(path)} is gone") from error
     if _STATE not in commit.files or seal_of(content) != commit.files[_STATE]:
         raise DamagedRecord(f"{storage.locate(path)} was changed after it was written")
-    return from_bytes(content)
+    try:
+        return from_bytes(content)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise DamagedRecord(f"{storage.locate(path)} holds more than tensors, numbers and words: not loaded") from error
 
 
 def newest_checkpoint(storage: Storage, trial_id: str) -> tuple[Commit, Any] | None:

@@ -75,7 +75,10 @@ class Storage:
     def names(self, path: str) -> list[str]:
         """Sorted names of the files and folders directly below `path`; empty where there is no such folder."""
         selector = arrow_fs.FileSelector(self._full(path), allow_not_found=True)
-        return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+        try:
+            return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+        except NotADirectoryError:
+            return []
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
@@ -158,7 +161,7 @@ class Record(BaseModel):
         """Read a record, None where there is none. Raises: DamagedRecord."""
         try:
             content = storage.read(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return cls.opened(content, where=storage.locate(path))
 
@@ -376,18 +379,19 @@ class TrialState:
 
 def trial_state(storage: Storage, trial_id: str) -> TrialState:
     """Done is what a valid result says; failed what a failure says; partial has a checkpoint; else missing."""
+    detail = ""
     try:
         result = read_result(storage, trial_id)
     except DamagedRecord as error:
-        return TrialState("partial", detail=f"result not accepted: {error}")
+        result, detail = None, f"result not accepted: {error}"
     if result is not None:
         return TrialState("done", step=result.num_steps)
     failure = read_failure(storage, trial_id)
     if failure is not None:
         return TrialState("failed", step=failure.step, detail=f"{failure.reason}: {failure.message}")
     commits = find_commits(storage, trial_id)
-    if commits:
-        return TrialState("partial", step=commits[0].step)
+    if commits or detail:
+        return TrialState("partial", step=commits[0].step if commits else 0, detail=detail)
     return TrialState("missing")
 
 
@@ -406,9 +410,10 @@ def read_result(storage: Storage, trial_id: str) -> Result | None:
 
 
 def read_failure(storage: Storage, trial_id: str) -> Failure | None:
-    """The failure of a trial; a damaged one does not count."""
+    """The failure of a trial; a damaged one or another trial's does not count."""
     with suppress(DamagedRecord):
-        return Failure.find(storage, trial_path(trial_id, "failure.json"))
+        failure = Failure.find(storage, trial_path(trial_id, "failure.json"))
+        return failure if failure is not None and failure.trial_id == trial_id else None
     return None
 
 

@@ -12,7 +12,7 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 
 class Part(BaseModel):
@@ -232,6 +232,12 @@ class StrongAugmentation(Part):
     blur_sigma_min: float = Field(default=0.15, gt=0)
     blur_sigma_max: float = Field(default=1.15, gt=0)
 
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> Self:
+        if self.blur_sigma_min > self.blur_sigma_max:
+            raise ValueError(f"blur_sigma_min {self.blur_sigma_min} exceeds blur_sigma_max {self.blur_sigma_max}")
+        return self
+
 
 class Supervised(Part):
     """Cross-entropy on the labelled images alone."""
@@ -258,7 +264,7 @@ class Mix(Part):
     gate: Literal["batch_share", "pixel", "none"] = "batch_share"
     confidence_threshold: Share = 0.968
     unlabeled_weight: float = Field(default=1.0, ge=0)
-    ramp_up_steps: int = Field(default=0, ge=0)
+    ramp_up_steps: int = Field(default=0, ge=0)  # counted from the end of the supervised start
     supervised_start: int = Field(default=0, ge=0)
     teacher: Teacher = Teacher()
     augmentation: StrongAugmentation = StrongAugmentation()
@@ -324,7 +330,7 @@ class TrialSpec(Part):
     dataset: Dataset = Cityscapes()
     label_fraction: LabelFraction = Fraction(1)
     split_seed: int | None = Field(default=None, ge=0, lt=2**32)
-    labeled_names: tuple[str, ...] | None = None
+    labeled_names: Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(sorted(names)))] | None = None
     unlabeled_pool: Literal["remainder", "all"] = "remainder"
     view: View = View()
     network: Network = DeepLabV2()

@@ -129,7 +129,7 @@ def run(
 
 
 @functools.wraps(run)
-def resume(*words: Any, **options: Any) -> None:  # noqa: D103
+def resume(*words: Any, **options: Any) -> None:
     run(*words, **{**options, "retry_failed": True})
 
 

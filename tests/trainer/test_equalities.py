@@ -175,9 +175,10 @@ def test_a_trial_killed_before_its_result_only_writes_it(
     open_room: Open, unbroken: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room = open_room("classmix")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr("trainer.run.Attempt._finish", die)
-        room.run()
+        with pytest.raises(Killed):
+            room.run()
     assert trial_state(room.storage, room.spec.trial_id).step == 6
     host = StopAt(100)
     assert room.run(host) == Outcome("done")
@@ -288,7 +289,7 @@ DDP_MOVES_ITS_BUCKETS = pytest.mark.xfail(
 
 @pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=DDP_MOVES_ITS_BUCKETS)])
 def test_a_resume_on_several_ranks_changes_nothing(world_size: int, open_room: Open) -> None:
-    rooms = [open_room("classmix", folder, checkpoint_every=3) for folder in ("unbroken", "broken")]
+    rooms = [open_room("supervised", folder, checkpoint_every=3) for folder in ("unbroken", "broken")]
     run_ranks(train_all, world_size, {"unbroken": rooms[0].spec}, rooms[0].options)
     run_ranks(stop_and_resume, world_size, rooms[1].spec, rooms[1].options)
     assert rooms[1].finished().equals(rooms[0].finished())

@@ -20,10 +20,10 @@ def draw(classes: int = 6) -> tuple[Tensor, Tensor]:
 
 def test_a_confusion_of_three_classes_by_hand_with_one_absent() -> None:
     label = torch.tensor([[[0, 0, 0, 2], [2, 2, IGNORE_INDEX, 0]]])
-    prediction = torch.tensor([[[0, 0, 2, 2], [2, 0, 1, 0]]])
+    prediction = torch.tensor([[[0, 2, 2, 2], [2, 2, 1, 0]]])
     confusion = confusion_of(prediction, label, 3)
-    assert confusion.tolist() == [[3, 0, 1], [0, 0, 0], [1, 0, 2]]
-    assert class_iou(confusion) == [3 / 5, None, 2 / 4]
+    assert confusion.tolist() == [[2, 0, 2], [0, 0, 0], [0, 0, 3]]
+    assert class_iou(confusion) == [2 / 4, None, 3 / 5]
     assert mean_iou(class_iou(confusion)) == pytest.approx(0.55)
 
 

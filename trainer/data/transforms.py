@@ -11,8 +11,8 @@ from torch.nn import functional
 from trainer.randomness import fold_int, uniform_int
 from trainer.spec import StrongAugmentation
 
-# Beyond this radius a Gaussian of sigma 1.15 pixels, the widest in use, is zero in float32.
-_LARGEST_RADIUS = 16
+# Beyond this many sigmas a Gaussian is zero in float32.
+_SIGMAS = 14.0
 
 
 def strong_augmentation(image: Tensor, key: int, spec: StrongAugmentation) -> Tensor:
@@ -86,7 +86,7 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 
 def _blur_along(image: Tensor, sigma: float, dimension: int) -> Tensor:
-    radius = min(blur_kernel_size(image.shape[dimension]) // 2, _LARGEST_RADIUS)
+    radius = min(blur_kernel_size(image.shape[dimension]) // 2, ceil(_SIGMAS * sigma))
     offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     weight = torch.exp(-offset.square() / (2 * sigma**2))
     weight = weight / weight.sum()

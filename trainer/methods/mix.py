@@ -75,7 +75,9 @@ class MixMethod(Method):
         confident = (confidence >= self._spec.confidence_threshold).to(logits.dtype)
         confident_fraction = batch_mean(confident)
         loss = pixel_mean(self._loss_map(logits, mixed.probs, pseudo_label), self._gate(confident, confident_fraction))
-        loss = loss * self._spec.unlabeled_weight * ramp_up(step, self._spec.ramp_up_steps)
+        loss = (
+            loss * self._spec.unlabeled_weight * ramp_up(step - self._spec.supervised_start, self._spec.ramp_up_steps)
+        )
         scalars = {
             "unlabeled_loss": whole_batch_mean(loss),
             "confident_fraction": confident_fraction,

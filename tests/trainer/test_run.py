@@ -1,0 +1,389 @@
+"""One rank's whole trial: what it leaves when all goes well, and what it says and writes when it does not."""
+
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.contracts import Killed, KilledAt, StopAt, small_options, small_spec
+from trainer.checkpoint import from_bytes
+from trainer.data.folders import DataError
+from trainer.host import Host, NoHost
+from trainer.journal import NonFiniteLoss
+from trainer.records import (
+    Manifest,
+    Storage,
+    attempt_path,
+    find_commits,
+    read_failure,
+    read_result,
+    trial_path,
+    trial_state,
+)
+from trainer.run import Outcome, choose_device, failure_reason, run_trial, weights_folder
+from trainer.spec import SGD, DeepLabV2, RunOptions, TrialSpec
+
+SPEC = small_spec("supervised")
+EXPLODING = small_spec("supervised", optimizer=SGD(learning_rate=1e300))
+
+
+@pytest.fixture
+def options(small_data: Path, tmp_path: Path) -> RunOptions:
+    """A storage of its own, a record and a checkpoint at every step."""
+    return small_options(small_data, tmp_path / "runs")
+
+
+@pytest.fixture
+def storage(options: RunOptions) -> Storage:
+    return Storage(options.storage)
+
+
+def run(options: RunOptions, spec: TrialSpec = SPEC, host: Host | None = None) -> Outcome:
+    return run_trial(spec, options, host or NoHost())
+
+
+def attempts(storage: Storage, spec: TrialSpec = SPEC) -> list[str]:
+    return storage.names(trial_path(spec.trial_id, "attempts"))
+
+
+# --- what a trial leaves ------------------------------------------------------------------------------------------
+
+
+def test_a_done_trial_leaves_a_result_weights_and_no_checkpoint(options: RunOptions, storage: Storage) -> None:
+    assert run(options) == Outcome("done")
+    result = read_result(storage, SPEC.trial_id)
+    assert (result.num_steps, result.class_names) == (6, SPEC.dataset.class_names)
+    assert [(record.step, record.network) for record in result.evaluations] == [(3, "student"), (6, "student")]
+    assert find_commits(storage, SPEC.trial_id) == []
+    assert storage.names(trial_path(SPEC.trial_id)) == ["attempts", "result.json", "spec.json", "weights.pt"]
+
+
+@pytest.mark.parametrize(("keep", "weights", "steps"), [("nothing", False, []), ("checkpoints", True, [6, 5])])
+def test_what_is_kept_is_what_was_asked_for(
+    keep: str, weights: bool, steps: list[int], options: RunOptions, storage: Storage
+) -> None:
+    run(options.model_copy(update={"keep": keep}))
+    assert storage.exists(trial_path(SPEC.trial_id, "weights.pt")) == weights
+    assert (read_result(storage, SPEC.trial_id).weights_sha256 is not None) == weights
+    assert [commit.step for commit in find_commits(storage, SPEC.trial_id)] == steps
+
+
+def test_the_spec_in_storage_is_the_trial(options: RunOptions, storage: Storage) -> None:
+    run(options)
+    assert TrialSpec.model_validate_json(storage.read(trial_path(SPEC.trial_id, "spec.json"))) == SPEC
+
+
+def test_the_manifest_says_what_it_ran_on(options: RunOptions, storage: Storage) -> None:
+    run(options)
+    (attempt,) = attempts(storage)
+    manifest = Manifest.find(storage, attempt_path(SPEC.trial_id, attempt, "manifest.json"))
+    assert (manifest.world_size, manifest.threads, manifest.resumed_from_step) == (1, 1, 0)
+    assert (manifest.num_labeled, manifest.num_unlabeled) == (8, 8)
+    assert manifest.versions["torch"] == torch.__version__
+
+
+def test_while_running_two_checkpoints_are_kept(options: RunOptions, storage: Storage) -> None:
+    with pytest.raises(Killed):
+        run(options, host=KilledAt(6))
+    assert [commit.step for commit in find_commits(storage, SPEC.trial_id)] == [5, 4]
+
+
+def test_a_supervised_trial_keeps_no_teacher(options: RunOptions, storage: Storage) -> None:
+    run(options)
+    weights = from_bytes(storage.read(trial_path(SPEC.trial_id, "weights.pt")))
+    assert weights["teacher"] is None
+    assert weights["student"]
+
+
+# --- stopping and going on ----------------------------------------------------------------------------------------
+
+
+def test_a_stop_leaves_a_checkpoint_at_its_step(options: RunOptions, storage: Storage) -> None:
+    rarely = options.model_copy(update={"checkpoint_every": 100})
+    assert run(rarely, host=StopAt(4)) == Outcome("stopped", "stopped after step 4")
+    state = trial_state(storage, SPEC.trial_id)
+    assert (state.kind, state.step) == ("partial", 4)
+
+
+def test_a_second_run_goes_on_from_the_stop(options: RunOptions, storage: Storage) -> None:
+    run(options, host=StopAt(4))
+    (first,) = attempts(storage)
+    host = StopAt(100)
+    assert run(options, host=host) == Outcome("done")
+    assert [told["step"] for told in host.told] == [5, 6]
+    (second,) = set(attempts(storage)) - {first}
+    manifest = Manifest.find(storage, attempt_path(SPEC.trial_id, second, "manifest.json"))
+    assert (manifest.resumed_from_step, manifest.resumed_from_attempt) == (4, first)
+
+
+def test_the_time_of_earlier_attempts_counts(options: RunOptions, storage: Storage) -> None:
+    run(options, host=StopAt(3))
+    before = find_commits(storage, SPEC.trial_id)[0].wall_seconds
+    run(options)
+    assert read_result(storage, SPEC.trial_id).wall_seconds > before > 0
+
+
+# --- what another try would not mend ------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_is_written_down_with_its_steps(options: RunOptions, storage: Storage) -> None:
+    outcome = run(options, EXPLODING)
+    failure = read_failure(storage, EXPLODING.trial_id)
+    assert outcome.kind == "failed"
+    assert (failure.reason, failure.step) == ("non_finite_loss", 1)
+    assert "supervised_loss is not finite between steps 1 and 2" in failure.message
+    assert "NonFiniteLoss" in failure.trace_tail
+
+
+def test_no_checkpoint_holds_a_loss_that_is_not_finite(options: RunOptions, storage: Storage) -> None:
+    run(options.model_copy(update={"checkpoint_every": 2, "log_every": 100}), EXPLODING)
+    assert find_commits(storage, EXPLODING.trial_id) == []
+    assert trial_state(storage, EXPLODING.trial_id).kind == "failed"
+
+
+def test_a_failed_trial_that_is_mended_has_no_failure_left(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.run.train", raise_(TypeError("a slip in the code")))
+        assert run(options) == Outcome("failed", "error: a slip in the code")
+    assert trial_state(storage, SPEC.trial_id).kind == "failed"
+    assert run(options) == Outcome("done")
+    assert read_failure(storage, SPEC.trial_id) is None
+
+
+def raise_(error: BaseException) -> Callable[..., None]:
+    """A function that only raises."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_the_trace_of_a_failure_ends_with_its_cause(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.run.train", raise_(ValueError("x" * 9000)))
+    run(options)
+    failure = read_failure(storage, SPEC.trial_id)
+    assert (len(failure.message), len(failure.trace_tail)) == (2000, 4000)
+
+
+def test_the_log_of_a_failed_attempt_says_why(options: RunOptions, storage: Storage) -> None:
+    run(options, EXPLODING)
+    (attempt,) = attempts(storage, EXPLODING)
+    log = storage.read(attempt_path(EXPLODING.trial_id, attempt, "log.txt")).decode()
+    assert "ERROR mixgrid non_finite_loss: supervised_loss is not finite" in log
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"labeled_batch": 9}, "8 labeled images are fewer than the batch of 9: use another label_fraction"),
+        ({"label_fraction": Fraction(1)}, "0 unlabeled images are fewer than the batch of 4"),
+        ({"labeled_names": tuple("abcdefgh")}, "8 of the 8 labelled names are not among the 16 images"),
+        ({"labeled_names": ("00",)}, "the list of labelled names has 1 names, but 1/2 of 16 images is 8"),
+        ({"initial_weights": "imagenet"}, "tiny"),
+    ],
+)
+def test_a_spec_that_does_not_fit_the_data_says_what_to_change(
+    fields: dict, message: str, options: RunOptions, storage: Storage
+) -> None:
+    spec = small_spec("classmix", **fields)
+    outcome = run(options, spec)
+    assert outcome.kind == "failed"
+    assert message in outcome.message
+    assert read_failure(storage, spec.trial_id).reason == "bad_spec_or_data"
+
+
+def test_missing_data_are_named(options: RunOptions, tmp_path: Path) -> None:
+    outcome = run(options.model_copy(update={"data": str(tmp_path / "nowhere")}))
+    assert outcome.kind == "failed"
+    assert "does not exist" in outcome.message
+    assert "--data" in outcome.message
+
+
+# --- what this machine or command cannot give ---------------------------------------------------------------------
+
+
+def test_a_number_of_ranks_that_does_not_divide_a_batch_is_refused(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.distributed.world_size", lambda: 3)
+    outcome = run(options)
+    assert outcome.kind == "refused"
+    assert "a global batch of 4 cannot be shared by 3 ranks: use a number of workers that divides" in outcome.message
+    assert trial_state(storage, SPEC.trial_id).kind == "missing"
+
+
+def test_a_device_that_is_not_here_is_refused(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    outcome = run(options.model_copy(update={"device": "cuda"}))
+    assert outcome.kind == "refused"
+    assert "torch finds no CUDA device here: use --device cpu or auto" in outcome.message
+    assert trial_state(storage, SPEC.trial_id).kind == "missing"
+
+
+def test_weights_that_are_not_here_are_refused(options: RunOptions, storage: Storage) -> None:
+    spec = small_spec("supervised", network=DeepLabV2(backbone="resnet50"), initial_weights="imagenet")
+    outcome = run(options, spec)
+    assert outcome.kind == "refused"
+    assert "the imagenet weights of resnet50 are expected in one file" in outcome.message
+    assert trial_state(storage, spec.trial_id).kind == "missing"
+
+
+# --- what another try may mend ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "among_others"),
+    [
+        (NonFiniteLoss("loss"), "non_finite_loss", "non_finite_loss"),
+        (torch.OutOfMemoryError("memory"), "out_of_memory", "out_of_memory"),
+        (DataError("data"), "bad_spec_or_data", "bad_spec_or_data"),
+        (ValueError("spec"), "bad_spec_or_data", "bad_spec_or_data"),
+        (OSError("disk full"), None, None),
+        (ConnectionError("storage away"), None, None),
+        (torch.AcceleratorError("device"), None, None),
+        (RuntimeError("shapes"), "error", None),
+        (TypeError("code"), "error", "error"),
+    ],
+)
+def test_only_what_lasts_is_a_failure(
+    error: Exception, alone: str | None, among_others: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert failure_reason(error) == alone
+    monkeypatch.setattr("trainer.run.world_size", lambda: 2)
+    assert failure_reason(error) == among_others
+
+
+def test_a_full_storage_is_raised_and_not_written_down(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.run.write_state", raise_(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            run(options)
+    assert trial_state(storage, SPEC.trial_id).kind == "missing"
+    assert run(options) == Outcome("done")
+
+
+def test_a_storage_that_cannot_be_written_names_its_path(options: RunOptions, storage: Storage) -> None:
+    storage.write("trials", b"a file where a folder is wanted")
+    with pytest.raises(OSError, match=r"/runs/trials/"):
+        run(options)
+
+
+def test_an_unsealed_checkpoint_does_not_count(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.run.seal_checkpoint", raise_(Killed()))
+        with pytest.raises(Killed):
+            run(options)
+    assert trial_state(storage, SPEC.trial_id).kind == "missing"
+    assert run(options) == Outcome("done")
+
+
+# --- what changed since a checkpoint ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["code", "data", "split", "weights", "precision"])
+def test_a_half_done_trial_whose_digests_changed_is_refused_with_the_cure(
+    field: str, options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(options, host=StopAt(3))
+    pretend_change(monkeypatch, field)
+    outcome = run(options)
+    assert outcome.kind == "refused"
+    assert f"trained up to step 3, but since then these have changed: {field} (" in outcome.message
+    assert "--restart" in outcome.message
+    assert "--accept-change" in outcome.message
+    assert read_failure(storage, SPEC.trial_id) is None
+
+
+def pretend_change(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """Let the digests of the next attempt differ in one field."""
+    import trainer.run
+
+    true_digests = trainer.run.digests_of
+    monkeypatch.setattr("trainer.run.digests_of", lambda *a: true_digests(*a).model_copy(update={field: "another"}))
+
+
+def test_a_change_that_is_accepted_goes_on(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(options, host=StopAt(3))
+    pretend_change(monkeypatch, "code")
+    host = StopAt(100)
+    assert run(options.model_copy(update={"accept_change": True}), host=host) == Outcome("done")
+    assert [told["step"] for told in host.told] == [4, 5, 6]
+    assert read_result(storage, SPEC.trial_id).digests.code == "another"
+
+
+def test_one_changed_pixel_is_a_change_of_the_data(options: RunOptions, small_data: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(small_data / "data", own / "data")
+    options = small_options(own, tmp_path / "runs")
+    run(options, host=StopAt(3))
+    path = own / "data" / "images" / "train" / "00.png"
+    pixels = np.array(Image.open(path))
+    pixels[0, 0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+    assert "these have changed: data (" in run(options).message
+
+
+def test_a_changed_file_of_code_is_a_change_of_the_code(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(options, host=StopAt(3))
+    monkeypatch.setattr("trainer.run.code_digest", lambda: "f" * 64)
+    assert "these have changed: code (" in run(options).message
+
+
+def test_a_done_trial_asks_no_questions_about_changes(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(options)
+    pretend_change(monkeypatch, "code")
+    assert run(options) == Outcome("done")
+
+
+# --- devices and folders ------------------------------------------------------------------------------------------
+
+
+def test_without_cuda_auto_means_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device(RunOptions()) == torch.device("cpu")
+
+
+def test_the_cpu_is_taken_when_asked_for_also_where_cuda_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert choose_device(RunOptions(device="cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("local_rank", "count", "index"), [("1", 2, 1), ("1", 1, 0)])
+def test_each_rank_takes_its_own_device(
+    local_rank: str, count: int, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
+    assert choose_device(RunOptions()) == torch.device("cuda", index)
+
+
+def test_weights_lie_below_the_data_unless_told_otherwise() -> None:
+    assert weights_folder(RunOptions(data="d")) == Path("d/weights")
+    assert weights_folder(RunOptions(data="d", weights="w")) == Path("w")
+
+
+def test_the_number_of_threads_is_ours(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", numbers.append)
+    run(options.model_copy(update={"threads": 3}))
+    assert numbers == [3]
