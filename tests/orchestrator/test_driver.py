@@ -26,6 +26,14 @@ from trainer.run import run_trial
 from trainer.spec import RunOptions
 
 ROOT = Path(__file__).parents[2]
+HUNGRY = """
+from dataclasses import replace
+from experiments.table import Row
+from tests.orchestrator.conftest import small_table
+from trainer.spec import Mix
+SMALL = small_table()
+HUNGRY = replace(SMALL, rows=(*SMALL.rows, Row("Hungry", Mix(), deviations=(("unlabeled_batch", 64),))))
+"""
 LONG = """
 from tests.orchestrator.conftest import small_table
 LONG = small_table(num_steps=900)
@@ -43,15 +51,17 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.ray
-def test_a_grid_of_two_cells_with_two_workers_gives_the_numbers_of_one_process(
-    trained: str, table_file: str, places: dict[str, str], tmp_path: Path
+def test_two_cells_with_two_workers_give_the_numbers_of_one_process_and_a_bad_one_fails_alone(
+    trained: str, places: dict[str, str], tmp_path: Path
 ) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
     storage = Storage(str(tmp_path / "runs"))
     ran = subprocess.run(
-        command(table_file, storage.url, places, "--workers", "2"),
+        command(f"{tmp_path / 'hungry.py'}:HUNGRY", storage.url, places, "--workers", "2"),
         capture_output=True, text=True, cwd=ROOT, env=environment(), check=False, timeout=400,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "failed Hungry@1/3#0: bad_spec_or_data: 8 unlabeled images are fewer than the batch of 64" in ran.stdout
     for cell in small_table().cells():
         result = read_result(storage, cell.trial_id)
         assert result is not None
