@@ -1,10 +1,13 @@
 """What every command shares: the options that name a table's part and places, and how errors reach a person."""
 
+import functools
+import inspect
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,6 +80,49 @@ class Selection:
             path, colon, name = self.table.rpartition(".py")
             word = f"{Path(path).absolute()}{colon}{name}" if colon else self.table
             storage.write(_LAST_RUN, json.dumps({**asdict(self), "table": word}, indent=1).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a command was pointed at: a part of a table on a storage."""
+
+    selection: Selection
+    storage: Storage
+
+    @property
+    def table(self) -> Table:
+        """The table, changed and selected. Raises: TableError."""
+        return self.selection.resolve(self.storage)
+
+
+def _selection_options(
+    table: TableWord = None,
+    settings: Settings = None,
+    rows: Rows = None,
+    fractions: Fractions = None,
+    seeds: Seeds = None,
+    storage: StorageUrl = "runs",
+) -> Chosen:
+    return Chosen(Selection(table, settings, rows, fractions, seeds), Storage(storage))
+
+
+def on_table(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that every command on a table has; its first argument becomes what they chose.
+
+    So `--set`, `--rows`, `--fractions` and `--seeds` are declared once and mean the same everywhere.
+    """
+    shared = inspect.signature(_selection_options)
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def with_selection(**given: Any) -> None:
+        chosen = _selection_options(**{name: given.pop(name) for name in shared.parameters})
+        command(chosen, **given)
+
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared.parameters.values(), *own)]
+    with_selection.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_selection.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_selection
 
 
 def last_selection(storage: Storage) -> Selection:

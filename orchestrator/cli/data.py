@@ -7,18 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from orchestrator.cli.common import (
-    CacheFolder,
-    DataFolder,
-    Fractions,
-    Rows,
-    Seeds,
-    Selection,
-    Settings,
-    StorageUrl,
-    TableWord,
-)
-from trainer.records import Storage
+from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, on_table
 from trainer.spec import Dataset, Synthetic
 
 app = typer.Typer(name="data", help="Draw, prepare and check images.", no_args_is_help=True)
@@ -42,13 +31,9 @@ def synthesize(
 
 
 @app.command()
+@on_table
 def prepare(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     data: DataFolder = "data",
     cache: CacheFolder = None,
 ) -> None:
@@ -56,7 +41,7 @@ def prepare(
     from trainer.data.cache import cache_folder, open_cache
     from trainer.data.catalog import open_layout
 
-    for dataset in _datasets(Selection(table, settings, rows, fractions, seeds), storage):
+    for dataset in _datasets(chosen):
         layout = open_layout(dataset, Path(data))
         for split in (dataset.train_split, dataset.eval_split):
             images = open_cache(layout, split, height=dataset.height, width=dataset.width, folder=cache_folder(cache))
@@ -64,13 +49,9 @@ def prepare(
 
 
 @app.command()
+@on_table
 def check(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     data: DataFolder = "data",
 ) -> None:
     """Read every file of a table's dataset and list each bad one; exit code 1 if there is any."""
@@ -78,7 +59,7 @@ def check(
     from trainer.data.catalog import open_layout
 
     console, num_bad = Console(soft_wrap=True, highlight=False), 0
-    for dataset in _datasets(Selection(table, settings, rows, fractions, seeds), storage):
+    for dataset in _datasets(chosen):
         layout = open_layout(dataset, Path(data))
         for split in (dataset.train_split, dataset.eval_split):
             samples = layout.samples(split)
@@ -93,6 +74,5 @@ def check(
     raise typer.Exit(1 if num_bad else 0)
 
 
-def _datasets(selection: Selection, storage: str) -> list[Dataset]:
-    table = selection.resolve(Storage(storage))
-    return list({cell.spec.dataset: None for cell in table.cells()})
+def _datasets(chosen: Chosen) -> list[Dataset]:
+    return list({cell.spec.dataset: None for cell in chosen.table.cells()})

@@ -32,7 +32,7 @@ def describe(console: Console, table: Table, cell: Cell, storage: Storage) -> No
         say("weights kept", result.weights_sha256 or "none")
         say("trained for", f"{result.wall_seconds:.1f} s")
     _attempts(say, cell, storage)
-    say("by hand", f"mixgrid train {storage.locate(trial_path(cell.trial_id, 'spec.json'))} --storage DIR")
+    say("by hand", f"mixgrid train {storage.locate(trial_path(cell.trial_id, 'spec.json'))} --storage OTHER --data DIR")
 
 
 def _attempts(say: "_Sayer", cell: Cell, storage: Storage) -> None:

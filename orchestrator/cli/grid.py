@@ -11,22 +11,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from experiments.table import Cell, Table, TableError
-from orchestrator.cli.common import (
-    CacheFolder,
-    DataFolder,
-    Fractions,
-    Rows,
-    Seeds,
-    Selection,
-    Settings,
-    StorageUrl,
-    TableWord,
-    TrackingUri,
-    WeightsFolder,
-)
+from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, TrackingUri, WeightsFolder, on_table
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
-from trainer.records import Storage, attempt_path, read_failure, read_result, trial_path
+from trainer.records import attempt_path, read_failure, read_result, trial_path
 from trainer.spec import RunOptions
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where trials compute.")]
@@ -56,37 +44,27 @@ def register(app: typer.Typer) -> None:
     app.command()(track)
 
 
+@on_table
 def plan(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     data: DataFolder = "data",
     weights: WeightsFolder = None,
 ) -> None:
     """Show what a run would train, and what to know before spending time on it."""
     from orchestrator.lint import findings
 
-    place = Storage(storage)
-    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
-    console = Console()
-    planned = survey(chosen, place)
-    console.print(f"[bold]{chosen.title}[/]")
-    console.print(grid_view(chosen, planned))
+    console, table = Console(), chosen.table
+    planned = survey(table, chosen.storage)
+    console.print(f"[bold]{table.title}[/]")
+    console.print(grid_view(table, planned))
     console.print(summary(planned))
-    for finding in findings(chosen, data=data, weights=weights):
+    for finding in findings(table, data=data, weights=weights):
         console.print(f"[yellow]note:[/] {finding}", soft_wrap=True, highlight=False)
 
 
+@on_table
 def run(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     data: DataFolder = "data",
     cache: CacheFolder = None,
     weights: WeightsFolder = None,
@@ -109,7 +87,7 @@ def run(
     from orchestrator.cli.running import Request, run_table
 
     options = RunOptions(
-        storage=storage,
+        storage=chosen.storage.url,
         data=data,
         cache=cache,
         weights=weights,
@@ -118,13 +96,11 @@ def run(
         checkpoint_every=checkpoint_every,
         accept_change=accept_change,
     )
-    place = Storage(storage)
-    selection = Selection(table, settings, rows, fractions, seeds)
-    chosen = selection.resolve(place)
+    table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
-    check_batches((cell.spec for cell in chosen.cells()), workers)
-    selection.remember(place)
-    request = Request(chosen, options, placement, address, max_concurrent, retry_failed, restart)
+    check_batches((cell.spec for cell in table.cells()), workers)
+    chosen.selection.remember(chosen.storage)
+    request = Request(table, options, placement, address, max_concurrent, retry_failed, restart)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 
@@ -136,25 +112,20 @@ def resume(*words: Any, **options: Any) -> None:
 resume.__doc__ = "The same as run, failed cells included."
 
 
+@on_table
 def status(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show the state of every cell, and the reason of each that is failed or half done."""
-    place = Storage(storage)
-    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
-    planned = survey(chosen, place)
+    table = chosen.table
+    planned = survey(table, chosen.storage)
     if as_json:
         print(json.dumps([as_dict(item) for item in planned], indent=1))
         return
     console = Console()
-    console.print(f"[bold]{chosen.title}[/]")
-    console.print(grid_view(chosen, planned))
+    console.print(f"[bold]{table.title}[/]")
+    console.print(grid_view(table, planned))
     console.print(summary(planned))
     for item in planned:
         if item.state in ("failed", "partial"):
@@ -201,22 +172,14 @@ def summary(planned: Sequence[PlannedCell]) -> str:
 CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, or a trial id.")]
 
 
-def explain(
-    table: Annotated[str, typer.Argument(metavar="TABLE")],
-    cell: CellWord,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
-) -> None:
+@on_table
+def explain(chosen: Chosen, cell: CellWord) -> None:
     """Say where a number comes from: trials, spec, digests, devices, attempts, and how to reproduce it."""
     from orchestrator.cli.explaining import describe
 
-    place = Storage(storage)
-    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
-    for found in cells_named(chosen, cell):
-        describe(Console(), chosen, found, place)
+    table = chosen.table
+    for found in cells_named(table, cell):
+        describe(Console(), table, found, chosen.storage)
 
 
 def cells_named(table: Table, word: str) -> list[Cell]:
@@ -236,16 +199,11 @@ def cells_named(table: Table, word: str) -> list[Cell]:
     return found
 
 
-def logs(
-    table: Annotated[str, typer.Argument(metavar="TABLE")],
-    cell: CellWord,
-    settings: Settings = None,
-    storage: StorageUrl = "runs",
-) -> None:
+@on_table
+def logs(chosen: Chosen, cell: CellWord) -> None:
     """Print the logs of a cell's attempts, oldest first, and why it failed if it did."""
-    place = Storage(storage)
-    chosen = Selection(table, settings, None, None, None).resolve(place)
-    for found in cells_named(chosen, cell):
+    place = chosen.storage
+    for found in cells_named(chosen.table, cell):
         print(f"# {found.name} {found.trial_id}")
         for attempt in place.names(trial_path(found.trial_id, "attempts")):
             print(f"## attempt {attempt}")
@@ -256,13 +214,9 @@ def logs(
             print(f"## failed: {failure.reason}: {failure.message}\n{failure.trace_tail}")
 
 
+@on_table
 def track(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     tracking_uri: TrackingUri = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
 ) -> None:
@@ -271,12 +225,11 @@ def track(
 
     from orchestrator.mirror import default_tracking_uri, quiet, sync_once
 
-    place = Storage(storage)
-    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
-    uri = tracking_uri or default_tracking_uri(place)
+    table = chosen.table
+    uri = tracking_uri or default_tracking_uri(chosen.storage)
     quiet()
     while True:
-        problem = sync_once(chosen, place, uri)
+        problem = sync_once(table, chosen.storage, uri)
         if problem is not None:
             print(problem)
         if not follow:

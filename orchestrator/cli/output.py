@@ -8,17 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from experiments.table import Table
-from orchestrator.cli.common import (
-    CacheFolder,
-    DataFolder,
-    Fractions,
-    Rows,
-    Seeds,
-    Selection,
-    Settings,
-    StorageUrl,
-    TableWord,
-)
+from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, on_table
 from orchestrator.plan import survey
 from trainer.records import Storage
 
@@ -32,13 +22,9 @@ def register(app: typer.Typer) -> None:
     preview_app.command("masks")(preview_masks)
 
 
+@on_table
 def table_command(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     form: Annotated[
         Literal["text", "csv", "csv-long", "latex", "markdown"],
         typer.Option("--format", help="csv has a line per row, csv-long one per trial and network."),
@@ -52,12 +38,11 @@ def table_command(
     ] = None,
 ) -> None:
     """Print the table: mean ± std mIoU over seeds."""
-    place = Storage(storage)
-    chosen = Selection(table, settings, rows, fractions, seeds).resolve(place)
+    table, place = chosen.table, chosen.storage
     if form == "text":
-        print_table(chosen, place, Console(), policy=policy, network=network)
+        print_table(table, place, Console(), policy=policy, network=network)
         return
-    text = formatted(chosen, place, form, policy=policy, network=network)
+    text = formatted(table, place, form, policy=policy, network=network)
     if out is None:
         print(text, end="")
     else:
@@ -119,13 +104,9 @@ def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
     return places
 
 
+@on_table
 def preview_masks(
-    table: TableWord = None,
-    settings: Settings = None,
-    rows: Rows = None,
-    fractions: Fractions = None,
-    seeds: Seeds = None,
-    storage: StorageUrl = "runs",
+    chosen: Chosen,
     data: DataFolder = "data",
     cache: CacheFolder = None,
     step: Annotated[int, typer.Option(help="Draw the masks of this step.")] = 0,
@@ -138,10 +119,9 @@ def preview_masks(
     from orchestrator.cli.common import outputs_folder
     from orchestrator.previewing import masks_png
 
-    place = Storage(storage)
-    chosen = Selection(table or "demo", settings, rows, fractions, seeds).resolve(place)
-    content, source = masks_png(chosen, place, data=Path(data), cache=cache, step=step)
-    path = out or outputs_folder(place, chosen) / "masks.png"
+    table, place = chosen.table, chosen.storage
+    content, source = masks_png(table, place, data=Path(data), cache=cache, step=step)
+    path = out or outputs_folder(place, table) / "masks.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     print(f"{path} (classes: {source})")
