@@ -183,7 +183,7 @@ def _ray(address: str | None) -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    # A trial's helper processes are many and small; Ray otherwise starts as many at a time as there are CPUs, and warns.
+    # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if address is None:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -128,8 +128,19 @@ def load_weights(
     renamed = _by_order(network, tensors) if backbone == PACKAGED_BACKBONE else _by_name(tensors)
     report = _copy(network, renamed, kind=kind, path=path)
     _require_backbone(report, path, backbone)
-    LOGGER.info("%s: %d tensors loaded, %d unfit", report.file_name, report.num_loaded, len(report.unfit))
+    _log(report)
     return report
+
+
+def _log(report: WeightsReport) -> None:
+    """Name every tensor that was not simply loaded."""
+    LOGGER.info("%s: %d tensors loaded", report.file_name, report.num_loaded)
+    for unfit in report.unfit:
+        LOGGER.warning("%s stays random: %s in the file, %s here", unfit.name, unfit.file_shape, unfit.network_shape)
+    if report.missing:
+        LOGGER.warning("not in the file, so random: %s", ", ".join(report.missing))
+    if report.unused:
+        LOGGER.info("in the file, but without a place here: %s", ", ".join(report.unused))
 
 
 def _start_random(backbone: str) -> WeightsReport:
