@@ -241,7 +241,9 @@ def test_a_trial_whose_checkpoints_are_all_damaged_starts_anew(open_room: Open, 
 
 
 @pytest.mark.xfail(
-    strict=True, reason="only state.pt is looked at when a checkpoint is chosen: the trial fails for good"
+    strict=True,
+    raises=AssertionError,
+    reason="only state.pt is looked at when a checkpoint is chosen: the trial fails for good",
 )
 def test_a_damaged_newest_segment_falls_back(open_room: Open, unbroken: Callable) -> None:
     room = open_room("supervised")
@@ -283,7 +285,9 @@ def stop_and_resume(spec: TrialSpec, options: RunOptions) -> None:
 
 
 DDP_MOVES_ITS_BUCKETS = pytest.mark.xfail(
-    strict=True, reason="DDP lays its buckets out anew after the first step, so four ranks add up in another order"
+    strict=True,
+    raises=AssertionError,
+    reason="DDP lays its buckets out anew after the first step, so four ranks add up in another order",
 )
 
 

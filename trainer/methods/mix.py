@@ -74,10 +74,8 @@ class MixMethod(Method):
         confidence, pseudo_label = mixed.probs.max(dim=1)
         confident = (confidence >= self._spec.confidence_threshold).to(logits.dtype)
         confident_fraction = batch_mean(confident)
-        loss = pixel_mean(self._loss_map(logits, mixed.probs, pseudo_label), self._gate(confident, confident_fraction))
-        loss = (
-            loss * self._spec.unlabeled_weight * ramp_up(step - self._spec.supervised_start, self._spec.ramp_up_steps)
-        )
+        gate = self._gate(confident, confident_fraction)
+        loss = self._weight_at(step) * pixel_mean(self._loss_map(logits, mixed.probs, pseudo_label), gate)
         scalars = {
             "unlabeled_loss": whole_batch_mean(loss),
             "confident_fraction": confident_fraction,
@@ -106,6 +104,11 @@ class MixMethod(Method):
             (f"mask (white keeps a, {area:.0%})", mixed.mix_mask[0].expand(3, -1, -1)),
             ("a onto b", mixed.image[0]),
         )
+
+    def _weight_at(self, step: int) -> float:
+        """lambda of equation 1, with its ramp counted from the end of the supervised start."""
+        ramp = ramp_up(step - self._spec.supervised_start, self._spec.ramp_up_steps)
+        return self._spec.unlabeled_weight * ramp
 
     def _loss_map(self, logits: Tensor, probs: Tensor, pseudo_label: Tensor) -> Tensor:
         if self._spec.loss == "squared":
