@@ -1,5 +1,6 @@
 """Spec to networks, streams, optimizers and method: the only place where a name picks a class, split by kind."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -165,15 +166,24 @@ def build_pools(split: Split, train: CachedSplit) -> dict[Pool, Sequence[int]]:
 
 
 def wrap_for_ranks(network: nn.Module, device: torch.device) -> nn.Module:
-    """DDP where there are several ranks. Buffers are not broadcast: batch-norm statistics are global already."""
+    """DDP where there are several ranks. Buffers are not broadcast: batch-norm statistics are global already.
+
+    On the CPU, where a resumed run is promised the same bits, DDP may not lay its buckets out anew after the first
+    step, since four ranks would then add up in another order; looking for unused parameters keeps it from that.
+    """
     if world_size() == 1:
         return network
-    return DistributedDataParallel(
-        network,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-    )
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
+    with warnings.catch_warnings():
+        # torch 2.14 renames broadcast_buffers, and 2.11 does not know the new name.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            network,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=device.type == "cpu",
+        )
 
 
 def build_trial(

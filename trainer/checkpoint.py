@@ -13,7 +13,16 @@ from typing import Any
 
 import torch
 
-from trainer.records import Commit, DamagedRecord, FileSeal, Storage, attempt_path, checkpoint_name, find_commits
+from trainer.records import (
+    Commit,
+    DamagedRecord,
+    FileSeal,
+    Storage,
+    attempt_path,
+    checkpoint_name,
+    find_commits,
+    read_segments,
+)
 
 _LOG = logging.getLogger("mixgrid.checkpoint")
 _STATE = "state.pt"
@@ -66,9 +75,14 @@ def read_state(storage: Storage, commit: Commit) -> Any:
 
 
 def newest_checkpoint(storage: Storage, trial_id: str) -> tuple[Commit, Any] | None:
-    """The newest valid checkpoint over all attempts and its state; damaged ones are passed over with a warning."""
+    """The newest valid checkpoint over all attempts and its state; damaged ones are passed over with a warning.
+
+    Valid means that its state and every record of the history behind it are what was written.
+    """
     for commit in find_commits(storage, trial_id):
         try:
+            for _ in read_segments(storage, trial_id, commit.segments):
+                pass
             return commit, read_state(storage, commit)
         except DamagedRecord as error:
             _LOG.warning("checkpoint after step %d is not used: %s", commit.step, error)

@@ -315,7 +315,9 @@ def attempt_path(trial_id: str, attempt: str, *parts: str) -> str:
 
 def new_attempt_name() -> str:
     """A name no other attempt has; names sort by their start."""
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+    now = time.time_ns()
+    second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+    return f"{second}-{now % 10**9 // 1000:06d}-{uuid.uuid4().hex[:8]}"
 
 
 def checkpoint_name(step: int) -> str:

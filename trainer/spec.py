@@ -404,17 +404,25 @@ def count_labeled(fraction: Fraction, num_images: int) -> int:
 # --- what does not decide the number ------------------------------------------------------------------------------
 
 
+def absolute_place(place: str) -> str:
+    """A local folder as an absolute path, since workers run in other folders; a URL as it is."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+Place = Annotated[str, AfterValidator(absolute_place)]
+
+
 class RunOptions(Part):
-    """Where and on what a trial runs: recorded with every attempt, never part of its identity.
+    """Where and on what a trial runs: recorded with every attempt, never part of its identity. Places are absolute.
 
     `threads` fixes torch's intra-op threads, because Ray, torchrun and plain Python set them differently.
     `checkpoint_every` and `log_every` count steps; 0 lets the length of the trial decide.
     """
 
-    storage: str = "runs"
-    data: str = "data"
-    cache: str | None = None
-    weights: str | None = None
+    storage: Place = "runs"
+    data: Place = "data"
+    cache: Place | None = None
+    weights: Place | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=0, ge=0)

@@ -57,8 +57,8 @@ def test_two_cells_with_two_workers_give_the_numbers_of_one_process_and_a_bad_on
     (tmp_path / "hungry.py").write_text(HUNGRY)
     storage = Storage(str(tmp_path / "runs"))
     ran = subprocess.run(
-        command(f"{tmp_path / 'hungry.py'}:HUNGRY", storage.url, places, "--workers", "2"),
-        capture_output=True, text=True, cwd=ROOT, env=environment(), check=False, timeout=400,
+        command(f"{tmp_path / 'hungry.py'}:HUNGRY", "runs", places, "--workers", "2"),  # a place relative to the user
+        capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False, timeout=400,
     )  # fmt: skip
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "failed Hungry@1/3#0: bad_spec_or_data: 8 unlabeled images are fewer than the batch of 64" in ran.stdout

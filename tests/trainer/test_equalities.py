@@ -240,11 +240,6 @@ def test_a_trial_whose_checkpoints_are_all_damaged_starts_anew(open_room: Open, 
     assert room.finished().equals(unbroken("supervised"))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="only state.pt is looked at when a checkpoint is chosen: the trial fails for good",
-)
 def test_a_damaged_newest_segment_falls_back(open_room: Open, unbroken: Callable) -> None:
     room = open_room("supervised")
     room.run(StopAt(4))
@@ -284,14 +279,7 @@ def stop_and_resume(spec: TrialSpec, options: RunOptions) -> None:
     train_all({"resumed": spec}, options)
 
 
-DDP_MOVES_ITS_BUCKETS = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="DDP lays its buckets out anew after the first step, so four ranks add up in another order",
-)
-
-
-@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=DDP_MOVES_ITS_BUCKETS)])
+@pytest.mark.parametrize("world_size", [2, 4])
 def test_a_resume_on_several_ranks_changes_nothing(world_size: int, open_room: Open) -> None:
     rooms = [open_room("supervised", folder, checkpoint_every=3) for folder in ("unbroken", "broken")]
     run_ranks(train_all, world_size, {"unbroken": rooms[0].spec}, rooms[0].options)
