@@ -11,7 +11,7 @@ from fractions import Fraction
 from experiments.table import Frame, Row, Table
 from trainer.spec import SGD, ComplexMask, Evaluation, Mix, Supervised, Synthetic, TinyNetwork
 
-_START = 100
+_START = 75
 
 DEMO = Table(
     name="demo",
@@ -21,10 +21,10 @@ DEMO = Table(
         network=TinyNetwork(),
         initial_weights="random",
         optimizer=SGD(learning_rate=0.05, head_multiplier=1.0, weight_decay=1e-4),
-        num_steps=400,
+        num_steps=300,
         labeled_batch=4,
         unlabeled_batch=4,
-        evaluation=Evaluation(every=200),
+        evaluation=Evaluation(every=150),
     ),
     rows=(
         Row("Supervised", Supervised(), group=1),

@@ -379,7 +379,7 @@ def test_each_rank_takes_its_own_device(
 
 def test_weights_lie_below_the_data_unless_told_otherwise() -> None:
     assert weights_folder(RunOptions(data="/d")) == Path("/d/weights")
-    assert weights_folder(RunOptions(data="d", weights="w")) == Path("w")
+    assert weights_folder(RunOptions(data="/d", weights="/w")) == Path("/w")
 
 
 def test_the_number_of_threads_is_ours(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
