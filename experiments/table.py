@@ -248,7 +248,10 @@ def parse_setting(word: str) -> tuple[str, Any]:
     if not equals or not path.strip():
         raise TableError(f"--set {word!r}: give field=value, such as num_steps=600 or method.supervised_start=30")
     if text.startswith("@"):
-        return path.strip(), list(read_name_list(Path(text[1:])))
+        try:
+            return path.strip(), list(read_name_list(Path(text[1:])))
+        except ValueError as error:
+            raise TableError(f"--set {path}: {error}") from error
     try:
         return path.strip(), json.loads(text)
     except ValueError:

@@ -59,7 +59,7 @@ def test_another_kind_starts_a_part_from_its_defaults() -> None:
         ("num_steps=many", "num_steps.*valid integer"),
         ("label_fraction=1/2", "no cell"),
         ("method.mask.block_counts=[]", "block_counts"),
-        ("labeled_names=@/nowhere/list.txt", "cannot read"),
+        ("labeled_names=@/nowhere/list.txt", "--set labeled_names.*cannot be read"),
     ],
 )
 def test_a_bad_setting_says_what_is_wrong(word: str, message: str) -> None:
