@@ -1,6 +1,7 @@
 """The training loop. It knows players, turns and a teacher; it is blind to every name of a method, model or dataset."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -73,16 +74,16 @@ class Trial:
             self.teacher.load_state_dict(state["teacher"])
 
 
-class Keeper:
+class Keeper(ABC):
     """What the loop asks for safety: implemented by run.py, which knows storage."""
 
     def __init__(self, journal: Journal, window: ScalarWindow) -> None:
         self.journal = journal
         self.window = window
 
+    @abstractmethod
     def commit(self, step: int) -> None:
         """Make everything up to `step` updates safe."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
