@@ -18,7 +18,7 @@ _COUNTS = (4, 16, 32, 60)
 
 CAMVID = Table(
     name="camvid",
-    title="CamVid test frames at 360 x 480",
+    title="CamVid test frames",
     frame=Frame(
         dataset=CamVid(),
         network=DeepLabV2(backbone="resnet101"),

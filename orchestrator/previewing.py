@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from experiments.table import Table
-from trainer.build import DTYPES, build_mask, build_network
+from trainer.build import DTYPES, bare_network, build_mask
 from trainer.checkpoint import from_bytes
 from trainer.data.cache import cache_folder, open_cache
 from trainer.data.catalog import open_layout
@@ -61,8 +61,7 @@ class Labeler:
     """A trained network that gives classes [N, H, W] for images [N, 3, H, W] in [0, 1]."""
 
     def __init__(self, spec: TrialSpec, state: dict[str, Tensor], num_classes: int) -> None:
-        bare = spec.model_copy(update={"initial_weights": "random"})
-        self._network, _ = build_network(bare, num_classes, Path())
+        self._network, _ = bare_network(spec, num_classes)
         self._network.load_state_dict(state)
         self._network.to(DTYPES[spec.precision]).eval()
         self._dtype = DTYPES[spec.precision]

@@ -112,6 +112,11 @@ NETWORKS: Mapping[str, Callable[[Any, int, InitialWeights], tuple[SegmentationNe
 }
 
 
+def bare_network(spec: TrialSpec, num_classes: int) -> tuple[SegmentationNetwork, str]:
+    """A spec's network before any weights are loaded, and the name its weight files go by."""
+    return NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+
+
 def build_network(spec: TrialSpec, num_classes: int, weights: Path) -> tuple[SegmentationNetwork, WeightsReport]:
     """The student with its initial weights, on the CPU; random parts are drawn from the spec's seed.
 
@@ -119,7 +124,7 @@ def build_network(spec: TrialSpec, num_classes: int, weights: Path) -> tuple[Seg
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(spec.seed, "initial_weights") & 0x7FFF_FFFF)
-        network, backbone = NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+        network, backbone = bare_network(spec, num_classes)
     report = load_weights(network, backbone=backbone, kind=spec.initial_weights, folder=weights)
     network.autocast_dtype = torch.bfloat16 if spec.precision == "bf16" else None
     return network, report
