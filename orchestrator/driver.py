@@ -188,11 +188,22 @@ def _ray(address: str | None) -> Iterator[None]:
     if address is None:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
-        ray.init(address=address, log_to_driver=False, runtime_env={"py_modules": _rooms()}, logging_level="ERROR")
+        _join(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> None:
+    """Connect to a cluster and ship the code. Raises: ConnectionError with what to look at."""
+    try:
+        ray.init(address=address, log_to_driver=False, runtime_env={"py_modules": _rooms()}, logging_level="ERROR")
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{error}: is the cluster up at --address {address}? Where it asks for a token (Ray's default since 2.59), "
+            "put the token where Ray looks for it and set RAY_AUTH_MODE=token"
+        ) from error
 
 
 def _rooms() -> list[str]:
