@@ -2,6 +2,8 @@
 
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,14 @@ def run_ranks(function: Callable[..., None], world_size: int, *arguments: Any) -
         return
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(ROOT), *sys.path])  # the children import this module by its name
-        multiprocessing.start_processes(
-            _one_rank, (world_size, folder, function, arguments), nprocs=world_size, start_method="forkserver"
-        )
+        try:
+            multiprocessing.start_processes(
+                _one_rank, (world_size, folder, function, arguments), nprocs=world_size, start_method="forkserver"
+            )
+        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
+            # torch tells of one rank, often one that only noticed that another had gone.
+            traces = [path.read_text() for path in sorted(Path(folder).glob("*.trace"), key=_by_time)]
+            raise AssertionError("\n\n".join([*traces, str(error)])) from None
 
 
 def _one_rank(rank: int, world_size: int, folder: str, function: Callable[..., None], arguments: Any) -> None:
@@ -40,8 +47,14 @@ def _one_rank(rank: int, world_size: int, folder: str, function: Callable[..., N
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size)
     try:
         function(*arguments)
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        Path(folder, f"{rank}.trace").write_text(f"rank {rank}, {time.ctime()}:\n{traceback.format_exc()}")
+        raise
+    dist.destroy_process_group()
+
+
+def _by_time(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def train_all(specs: Mapping[str, TrialSpec], options: RunOptions, host: Host | None = None) -> None:
