@@ -18,10 +18,10 @@ from ray import tune
 from ray.tune import Callback
 
 from experiments.table import Cell
-from orchestrator.plan import HEARTBEAT_SECONDS, holders_of, live_drivers, new_driver_name, process_started, this_host
+from orchestrator.lease import Lease, stop_path
 from orchestrator.resources import DRIVER_CPUS, Placement, trials_at_once
-from orchestrator.trainable import Order, stop_path, train_cell
-from trainer.records import DriverRecord, Storage
+from orchestrator.trainable import Order, train_cell
+from trainer.records import Storage
 from trainer.spec import RunOptions
 
 # Tune retries a trial whose driver process died; what counts as too often is decided from storage (trainable.py).
@@ -126,32 +126,32 @@ def run_cells(
     Raises: PlacementError where the cluster can never give what a trial needs.
     """
     storage = Storage(options.storage)
-    with _Heartbeat(storage, table_name, cells) as heartbeat:
-        mine = [cell for cell in cells if cell.trial_id in heartbeat.trial_ids]
+    with Lease(storage, table_name, [cell.trial_id for cell in cells]) as lease:
+        mine = [cell for cell in cells if cell.trial_id in lease.trial_ids]
         if not mine:
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
-        with _ray(address), _scratch(storage, address, heartbeat.name) as scratch:
+        with _ray(address), _scratch(storage, address, lease.name) as scratch:
             cluster = ray.cluster_resources()
             placement = placement.settled(options.device, cluster)
             progress.at_once = trials_at_once(placement, cluster)
             if max_concurrent is not None:
                 progress.at_once = min(progress.at_once, max_concurrent)
-            orders = [_order(cell, options, placement, heartbeat, scratch) for cell in mine]
-            with _Stopper(storage, heartbeat.name) as stopper, _ticking(while_running, progress):
-                _tune(orders, progress, scratch, heartbeat.name)
+            orders = [_order(cell, options, placement, lease, scratch) for cell in mine]
+            with _Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):
+                _tune(orders, progress, scratch, lease.name)
     problems = {i: p.message for i, p in progress.trials.items() if p.phase not in ("done", "stopped")}
     return GridOutcome(problems, was_interrupted=stopper.was_asked)
 
 
-def _order(cell: Cell, options: RunOptions, placement: Placement, heartbeat: "_Heartbeat", scratch: str) -> Order:
+def _order(cell: Cell, options: RunOptions, placement: Placement, lease: Lease, scratch: str) -> Order:
     return Order(
         trial_id=cell.trial_id,
         spec=cell.spec.model_dump_json(),
         options=options.model_dump_json(),
         placement=placement,
-        driver=heartbeat.name,
-        started=heartbeat.started,
+        driver=lease.name,
+        started=lease.started,
         scratch=scratch,
     )
 
@@ -227,50 +227,6 @@ def _scratch(storage: Storage, address: str | None, driver: str) -> Iterator[str
         finally:
             with suppress(OSError):
                 storage.remove(f"scratch/{driver}")
-
-
-class _Heartbeat:
-    """Holds trials in storage while the driver lives. Of two drivers that start together the earlier name keeps."""
-
-    def __init__(self, storage: Storage, table_name: str, cells: Sequence[Cell]) -> None:
-        self.name = new_driver_name()
-        self.started = time.time()
-        self.trial_ids = {cell.trial_id for cell in cells}
-        self._storage = storage
-        self._table = table_name
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> "_Heartbeat":
-        self._write(finished=False)
-        earlier = [record for record in live_drivers(self._storage) if record.driver < self.name]
-        self.trial_ids -= set(holders_of(earlier))
-        self._write(finished=False)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=2 * HEARTBEAT_SECONDS)
-        with suppress(OSError):
-            self._write(finished=True)
-
-    def _beat(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a storage that is away for a moment does not stop training
-                self._write(finished=False)
-
-    def _write(self, *, finished: bool) -> None:
-        record = DriverRecord(
-            driver=self.name,
-            host=this_host(),
-            pid=os.getpid(),
-            process_started=process_started(os.getpid()),
-            table=self._table,
-            trial_ids=tuple(sorted(self.trial_ids)),
-            finished=finished,
-        )
-        self._storage.write(f"drivers/{self.name}.json", record.sealed())
 
 
 class _Stopper:

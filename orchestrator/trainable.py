@@ -4,6 +4,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
 from trainer.host import Progress
 from trainer.records import Manifest, Storage, attempt_path, find_commits, read_failure, trial_path
@@ -33,11 +34,6 @@ class Order:
     def from_config(cls, config: dict[str, Any]) -> "Order":
         """Read it back in the trial."""
         return cls(**{**config, "placement": Placement(**config["placement"])})
-
-
-def stop_path(driver: str) -> str:
-    """The file whose presence asks a driver's trials to checkpoint and stop."""
-    return f"drivers/{driver}.stop"
 
 
 class RayHost:

@@ -32,7 +32,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ("experiments, experiments.demo, experiments.camvid, experiments.table1", {"torch", "ray", "mlflow", "pandas"}),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
-        ("orchestrator.plan, orchestrator.lint, orchestrator.resources", {"torch", "ray", "mlflow", "pandas"}),
+        (
+            "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources",
+            {"torch", "ray", "mlflow", "pandas"},
+        ),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
     ],
 )

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
-from orchestrator.trainable import Order, RayHost, newest_step, stalled_attempts, stop_path
+from orchestrator.trainable import Order, RayHost, newest_step, stalled_attempts
 from trainer.records import (
     Commit,
     Digests,
