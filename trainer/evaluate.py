@@ -1,5 +1,7 @@
 """Judging a network: one confusion matrix over the set, each image counted once whatever the number of ranks."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,11 +15,18 @@ _PIXELS_AT_ONCE = 2**20
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, images: CachedSplit, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+def evaluate(
+    network: nn.Module,
+    images: CachedSplit,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    alive: Callable[[], None] = lambda: None,
+) -> Tensor:
     """Sum the confusion matrix [C, C] int64 of a network in eval mode over a labelled split and over all ranks.
 
     Rank r judges images r, r + world size, …: nothing is padded, so nothing counts twice. The network's mode comes
-    back as it was.
+    back as it was. `alive` is called after every batch.
     """
     num_classes = len(images.class_names)
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
@@ -27,6 +36,7 @@ def evaluate(network: nn.Module, images: CachedSplit, *, device: torch.device, d
         label = torch.from_numpy(images.labels(part)).to(device).long()
         image = torch.from_numpy(images.images(part)).to(device).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
         confusion += confusion_of(network(image).argmax(dim=1), label, num_classes)
+        alive()
     network.train(was_training)
     return global_sum(confusion)
 

@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -77,9 +77,13 @@ class Trial:
 class Keeper(ABC):
     """What the loop asks for safety: implemented by run.py, which knows storage."""
 
+    alive: Callable[[], None]
+    """Called wherever training moved on, for a watchdog."""
+
     def __init__(self, journal: Journal, window: ScalarWindow) -> None:
         self.journal = journal
         self.window = window
+        self.alive = lambda: None
 
     @abstractmethod
     def commit(self, step: int) -> None:
@@ -122,6 +126,7 @@ def train(trial: Trial, keeper: Keeper, host: Host, cadence: Cadence, first_step
         if teacher is not None and phase.has_teacher:
             teacher.update(student)
         done = step + 1
+        keeper.alive()
 
         # --- now and then -----------------------------------------------------------------------------------------
         is_last = done == spec.num_steps
@@ -130,7 +135,7 @@ def train(trial: Trial, keeper: Keeper, host: Host, cadence: Cadence, first_step
             keeper.journal.train(done, scalars)
             clock = report(host, spec, done, scalars, clock)
         if is_due(done, cadence.evaluate) or is_last:
-            for record in judge(trial, phase, done):
+            for record in judge(trial, phase, done, keeper.alive):
                 keeper.journal.evaluation(record)
         stopping = is_due(done, cadence.log) and agree(rank() == 0 and host.stop_requested(done), trial.device)
         if is_due(done, cadence.checkpoint) or is_last or stopping:
@@ -164,15 +169,18 @@ def report(
     return now, done
 
 
-def judge(trial: Trial, phase: Phase, step: int) -> list[EvaluationRecord]:
-    """Evaluate the student and, where the phase has one, the teacher."""
+def judge(trial: Trial, phase: Phase, step: int, alive: Callable[[], None]) -> list[EvaluationRecord]:
+    """Evaluate the student and, where the phase has one, the teacher; `alive` is called after every batch."""
     networks: list[tuple[Any, nn.Module]] = [("student", trial.players["student"].network)]
     if trial.teacher is not None and phase.has_teacher:
         networks.append(("teacher", trial.teacher.network))
     images = trial.evaluation_images
     return [
         evaluation_record(
-            name, step, evaluate(network, images, device=trial.device, dtype=trial.dtype), (images.height, images.width)
+            name,
+            step,
+            evaluate(network, images, device=trial.device, dtype=trial.dtype, alive=alive),
+            (images.height, images.width),
         )
         for name, network in networks
     ]

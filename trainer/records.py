@@ -222,6 +222,7 @@ class Manifest(Record):
     device: str
     world_size: int
     threads: int
+    activation_checkpointing: bool = False
     options: dict[str, Any]
     class_names: tuple[str, ...]
     num_labeled: int
@@ -274,16 +275,44 @@ class Result(Record):
     weights_sha256: str | None
 
 
+FailureReason = Literal["non_finite_loss", "bad_spec_or_data", "out_of_memory", "error"]
+EndingKind = Literal["stopped", "refused", "failed", "raised", "hung", "out_of_memory"]
+
+
 class Failure(Record):
     """Why a trial cannot be done by trying again."""
 
     trial_id: str
     attempt: str
-    reason: Literal["non_finite_loss", "bad_spec_or_data", "out_of_memory", "error"]
+    reason: FailureReason
     message: str
     trace_tail: str
     step: int
     failed: float
+
+
+class Ending(Record):
+    """How one rank's part of an attempt ended, when it could still say so; SIGKILL leaves none."""
+
+    trial_id: str
+    attempt: str
+    rank: int
+    kind: EndingKind
+    message: str
+    trace_tail: str
+    step: int
+    time: float
+
+
+class ProgressRecord(Record):
+    """How far an attempt is, for the eye: rewritten every few seconds, never read by training."""
+
+    trial_id: str
+    attempt: str
+    step: int
+    num_steps: int
+    steps_per_second: float
+    time: float
 
 
 class DriverRecord(Record):
@@ -318,6 +347,11 @@ def new_attempt_name() -> str:
     now = time.time_ns()
     second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
     return f"{second}-{now % 10**9 // 1000:06d}-{uuid.uuid4().hex[:8]}"
+
+
+def ending_name(rank: int) -> str:
+    """The file in which a rank says how its attempt ended."""
+    return f"ended-{rank:04d}.json"
 
 
 def checkpoint_name(step: int) -> str:
@@ -392,9 +426,50 @@ def trial_state(storage: Storage, trial_id: str) -> TrialState:
     if failure is not None:
         return TrialState("failed", step=failure.step, detail=f"{failure.reason}: {failure.message}")
     commits = find_commits(storage, trial_id)
-    if commits or detail:
-        return TrialState("partial", step=commits[0].step if commits else 0, detail=detail)
-    return TrialState("missing")
+    kind: Literal["partial", "missing"] = "partial" if commits or detail else "missing"
+    return TrialState(kind, step=commits[0].step if commits else 0, detail=detail or last_words(storage, trial_id))
+
+
+def last_words(storage: Storage, trial_id: str) -> str:
+    """What the newest attempt of a trial that is not done said of its end; empty where nothing was tried."""
+    attempts = storage.names(trial_path(trial_id, "attempts"))
+    if not attempts:
+        return ""
+    words = read_endings(storage, trial_id, attempts[-1])
+    if words:
+        first = words[0]  # the other ranks most likely only noticed
+        return f"{_ENDINGS[first.kind]} (rank {first.rank}): {first.message}" if first.message else _ENDINGS[first.kind]
+    progress = read_progress(storage, trial_id, attempts[-1])
+    at = f" near step {progress.step}" if progress else ""
+    return f"attempt {attempts[-1]} ended{at} without a word: killed, or its machine was lost"
+
+
+_ENDINGS = {
+    "stopped": "asked to stop",
+    "refused": "refused",
+    "failed": "failed",
+    "raised": "broke off",
+    "hung": "hung and was ended",
+    "out_of_memory": "out of memory, to be tried again with activation checkpointing",
+}
+
+
+def read_endings(storage: Storage, trial_id: str, attempt: str) -> list[Ending]:
+    """How the ranks of an attempt ended, in order of time; damaged words are left out."""
+    endings = []
+    for name in storage.names(attempt_path(trial_id, attempt)):
+        if name.startswith("ended-"):
+            with suppress(DamagedRecord):
+                ending = Ending.find(storage, attempt_path(trial_id, attempt, name))
+                endings += [] if ending is None else [ending]
+    return sorted(endings, key=lambda ending: ending.time)
+
+
+def read_progress(storage: Storage, trial_id: str, attempt: str) -> ProgressRecord | None:
+    """How far an attempt said it was; None where it never did."""
+    with suppress(DamagedRecord):
+        return ProgressRecord.find(storage, attempt_path(trial_id, attempt, "progress.json"))
+    return None
 
 
 def read_result(storage: Storage, trial_id: str) -> Result | None:
@@ -420,7 +495,17 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
 
 
 # Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
-_NOT_DECIDING = {"records.py", "checkpoint.py", "host.py", "run.py", "journal.py", "preview.py", "errors.py"}
+_NOT_DECIDING = {
+    "checkpoint.py",
+    "errors.py",
+    "host.py",
+    "journal.py",
+    "keeper.py",
+    "preview.py",
+    "records.py",
+    "run.py",
+    "watchdog.py",
+}
 
 
 def code_digest() -> str:

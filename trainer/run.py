@@ -1,52 +1,66 @@
 """One rank's whole trial: the single door into training, for Ray, torchrun and Slurm alike."""
 
+import gc
 import hashlib
 import logging
+import math
 import os
 import platform
 import socket
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from trainer.build import build_trial, open_data
-from trainer.checkpoint import newest_checkpoint, prune, seal_checkpoint, seal_of, to_bytes, write_state
+from trainer.checkpoint import newest_checkpoint, read_state, seal_of, to_bytes
 from trainer.data.cache import CachedSplit, cache_folder
 from trainer.data.splits import Split
 from trainer.distributed import rank, world_size
 from trainer.errors import SetupError
-from trainer.host import Host
-from trainer.journal import Journal, NonFiniteLoss, ScalarWindow
-from trainer.loop import Cadence, Keeper, Trial, train
+from trainer.host import Host, Progress
+from trainer.journal import Journal, NonFiniteLoss
+from trainer.keeper import StorageKeeper
+from trainer.loop import Cadence, Trial, train
+from trainer.models.recompute import recompute_activations
 from trainer.models.weights import WeightsReport
 from trainer.preview import picture_row, png_of, scale_for
 from trainer.records import (
     Commit,
     DamagedRecord,
     Digests,
+    Ending,
+    EndingKind,
     EvaluationRecord,
     Failure,
+    FailureReason,
     Manifest,
+    ProgressRecord,
     Result,
     Storage,
     attempt_path,
     code_digest,
+    ending_name,
     new_attempt_name,
+    read_endings,
     read_result,
     read_segments,
     trial_path,
-    write_segment,
 )
 from trainer.spec import RunOptions, TrialSpec
+from trainer.watchdog import Watchdog
 
 _LOG = logging.getLogger("mixgrid")
+_MESSAGE_LENGTH = 2000
+_TRACE_LENGTH = 4000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +82,62 @@ def run_trial(spec: TrialSpec, options: RunOptions, host: Host) -> Outcome:
     failure.json and returned as "failed"; other errors are raised, for whoever started the rank to try again.
     """
     storage = Storage(options.storage)
-    with suppress(DamagedRecord):
-        if read_result(storage, spec.trial_id) is not None:
+    with suppress(SetupError):  # refused in the attempt, which says so; ranks must have their device before they talk
+        choose_device(options)
+    while True:
+        if _agreed(lambda: is_done(storage, spec.trial_id)):
             return Outcome("done")
-    attempt = Attempt(spec, options, storage, _agreed(new_attempt_name()))
+        attempt = Attempt(spec, options, storage, _agreed(new_attempt_name))
+        try:
+            return _run_attempt(attempt, host)
+        except torch.OutOfMemoryError:  # not the last word: the next attempt checkpoints its activations
+            if world_size() > 1:
+                raise  # the other ranks are in the middle of something: all start again
+        _forget_device_memory()
+
+
+def is_done(storage: Storage, trial_id: str) -> bool:
+    """Whether there is a valid result. A damaged one is no result: the trial is finished again."""
+    try:
+        return read_result(storage, trial_id) is not None
+    except DamagedRecord:
+        return False
+
+
+def _run_attempt(attempt: "Attempt", host: Host) -> Outcome:
     with attempt.logging():
         try:
-            return attempt.run(host)
+            outcome = attempt.run(host)
         except SetupError as error:
+            attempt.end("refused", error)
             return Outcome("refused", str(error))
         except Exception as error:
             reason = failure_reason(error)
+            if reason == "out_of_memory" and not attempt.saves_memory:
+                attempt.end("out_of_memory", error)
+                raise torch.OutOfMemoryError(str(error)) from None
+            attempt.end("raised" if reason is None else "failed", error)
             if reason is None:
                 raise
             _LOG.error("%s: %s", reason, error)
             attempt.record_failure(reason, error)
             return Outcome("failed", f"{reason}: {error}")
+        if outcome.kind == "stopped":
+            attempt.end("stopped")
+        return outcome
 
 
-def failure_reason(error: Exception) -> str | None:
+def _forget_device_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def failure_reason(error: Exception) -> FailureReason | None:
     """The class of a failure that another try would not mend; None for one that it might (design section 6)."""
     if isinstance(error, NonFiniteLoss):
         return "non_finite_loss"
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return "out_of_memory"
     if isinstance(error, OSError):
         return None
@@ -101,6 +148,14 @@ def failure_reason(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and world_size() > 1:
         return None  # most likely another rank died and this one only noticed
     return "error"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was missing, on the device or on the host; not all libraries have a class for it."""
+    words = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
 
 
 CURES = {"out_of_memory": "; use more --workers, a device with more memory, or a smaller batch or image"}
@@ -115,6 +170,8 @@ class Attempt:
         self.storage = storage
         self.name = name
         self.step = 0
+        self.saves_memory = options.activation_checkpointing
+        self.device = ""
         self._log_lines: list[str] = []
 
     def run(self, host: Host) -> Outcome:
@@ -122,6 +179,7 @@ class Attempt:
         started = time.monotonic()
         device = choose_device(self.options)
         torch.set_num_threads(self.options.threads)
+        make_deterministic(self.options.deterministic)
         train_images, eval_images, split = open_data(
             self.spec, Path(self.options.data), cache_folder(self.options.cache)
         )
@@ -130,15 +188,27 @@ class Attempt:
             self.spec, split, train_images, eval_images, weights=weights_folder(self.options), device=device
         )
         digests = digests_of(self.spec, train_images, eval_images, split, weights)
+        agree_on(digests)
         keeper = self._resume(trial, digests, started)
-        self._write_manifest(keeper, split, train_images.class_names, str(device))
+        if keeper is None:
+            return Outcome("done")
+        self._prepare_memory(trial)
+        self._write_manifest(keeper, split, train_images.class_names)
         try:
-            if not train(trial, keeper, host, self._cadence(), keeper.step):
-                return Outcome("stopped", f"stopped after step {keeper.step}")
-            self._finish(trial, keeper, train_images.class_names)
+            with Watchdog(self.options.hang_seconds, self._say_hung) as watchdog:
+                keeper.alive = watchdog.alive
+                if not train(trial, keeper, TellingHost(host, self), self._cadence(), keeper.step):
+                    return Outcome("stopped", f"stopped after step {keeper.step}")
+                self._finish(trial, keeper, train_images.class_names)
         finally:
             trial.streams.close()
         return Outcome("done")
+
+    def _say_hung(self, stacks: str) -> None:
+        message = f"no step for {self.options.hang_seconds:g} s; see `mixgrid logs`, or raise --hang-seconds"
+        _LOG.error("hung: %s\n%s", message, stacks)
+        self._write_ending("hung", message, stacks)
+        self.write_log()
 
     def _cadence(self) -> Cadence:
         steps = self.spec.num_steps
@@ -148,11 +218,14 @@ class Attempt:
             evaluate=self.spec.evaluation.every,
         )
 
-    def _resume(self, trial: Trial, digests: Digests, started: float) -> "StorageKeeper":
-        found = newest_checkpoint(self.storage, self.spec.trial_id)
-        if found is None:
+    def _resume(self, trial: Trial, digests: Digests, started: float) -> StorageKeeper | None:
+        """A keeper that goes on from the newest valid checkpoint; None where another driver has ended the trial."""
+        commit, state = self._newest_checkpoint()
+        if commit is None:
+            # Checkpoints go when a trial is done, which another driver may just have brought about.
+            if _agreed(lambda: is_done(self.storage, self.spec.trial_id)):
+                return None
             return StorageKeeper(self, trial, digests, started, None, Journal((), ()))
-        commit, state = found
         if commit.digests != digests and not self.options.accept_change:
             raise ChangedSinceCheckpoint(explain_change(self.spec.trial_id, commit, digests))
         trial.load_state_dict(state["trial"])
@@ -163,7 +236,32 @@ class Attempt:
         _LOG.info("resumed after step %d of attempt %s", commit.step, commit.attempt)
         return keeper
 
-    def _write_manifest(self, keeper: "StorageKeeper", split: Split, class_names: tuple[str, ...], device: str) -> None:
+    def _newest_checkpoint(self) -> tuple[Commit | None, Any]:
+        """The commit that rank 0 chose, on every rank, and its state."""
+        state: Any = None
+
+        def choose() -> Commit | None:
+            nonlocal state
+            commit, state = newest_checkpoint(self.storage, self.spec.trial_id) or (None, None)
+            return commit
+
+        commit = _agreed(choose)
+        if commit is not None and rank() != 0:
+            state = read_state(self.storage, commit)
+        return commit, state
+
+    def _prepare_memory(self, trial: Trial) -> None:
+        """Checkpoint activations where asked to, or where an attempt on such a device ran out of memory without."""
+        self.device = device_name(str(trial.device))
+        self.saves_memory = self.saves_memory or _agreed(
+            lambda: ran_out_of_memory(self.storage, self.spec.trial_id, self.device)
+        )
+        if self.saves_memory:
+            _LOG.info("activations are computed again in the backward pass, to save memory")
+            for player in trial.players.values():
+                recompute_activations(player.network)
+
+    def _write_manifest(self, keeper: StorageKeeper, split: Split, class_names: tuple[str, ...]) -> None:
         if rank() != 0:
             return
         spec_path = trial_path(self.spec.trial_id, "spec.json")
@@ -179,9 +277,10 @@ class Attempt:
             versions=versions(),
             host=socket.gethostname(),
             pid=os.getpid(),
-            device=device_name(device),
+            device=self.device,
             world_size=world_size(),
             threads=self.options.threads,
+            activation_checkpointing=self.saves_memory,
             options=self.options.model_dump(mode="json"),
             class_names=class_names,
             num_labeled=len(split.labeled),
@@ -190,7 +289,7 @@ class Attempt:
         )
         self.storage.write(attempt_path(self.spec.trial_id, self.name, "manifest.json"), manifest.sealed())
 
-    def _finish(self, trial: Trial, keeper: "StorageKeeper", class_names: tuple[str, ...]) -> None:
+    def _finish(self, trial: Trial, keeper: StorageKeeper, class_names: tuple[str, ...]) -> None:
         """Write what is kept, then the result, last of all."""
         trial_id = self.spec.trial_id
         weights = to_bytes(weights_of(trial))  # before the pictures, which move a teacher's batch statistics
@@ -224,15 +323,33 @@ class Attempt:
         if self.options.keep != "checkpoints":
             keeper.remove_checkpoints()
 
-    def record_failure(self, reason: Any, error: Exception) -> None:
+    def end(self, kind: EndingKind, error: Exception | None = None) -> None:
+        """Say how this rank's part ended; the reason outlives the process."""
+        message = "" if error is None else f"{type(error).__name__}: {error}"
+        self._write_ending(kind, message, "" if error is None else trace_tail(error))
+
+    def _write_ending(self, kind: EndingKind, message: str, trace: str) -> None:
+        ending = Ending(
+            trial_id=self.spec.trial_id,
+            attempt=self.name,
+            rank=rank(),
+            kind=kind,
+            message=message[:_MESSAGE_LENGTH],
+            trace_tail=trace[-_TRACE_LENGTH:],
+            step=self.step,
+            time=time.time(),
+        )
+        with suppress(OSError):  # a storage that is away does not hide the error that brought us here
+            self.storage.write(attempt_path(self.spec.trial_id, self.name, ending_name(rank())), ending.sealed())
+
+    def record_failure(self, reason: FailureReason, error: Exception) -> None:
         """Write failure.json: the message and the tail of the trace."""
-        trace = "".join(traceback.format_exception(error))[-4000:]
         failure = Failure(
             trial_id=self.spec.trial_id,
             attempt=self.name,
             reason=reason,
-            message=f"{error}{CURES.get(reason, '')}"[:2000],
-            trace_tail=trace,
+            message=f"{error}{CURES.get(reason, '')}"[:_MESSAGE_LENGTH],
+            trace_tail=trace_tail(error),
             step=self.step,
             failed=time.time(),
         )
@@ -258,66 +375,37 @@ class Attempt:
                 self.storage.write(attempt_path(self.spec.trial_id, self.name, "log.txt"), content.encode())
 
 
-class StorageKeeper(Keeper):
-    """Commits to storage: segment, state, seal, in that order; only then do the records count."""
+class TellingHost:
+    """Passes everything on to the host; beside it rank 0 writes now and then how far the attempt is."""
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        trial: Trial,
-        digests: Digests,
-        started: float,
-        parent: Commit | None,
-        journal: Journal,
-    ) -> None:
-        super().__init__(journal, ScalarWindow())
-        self.digests = digests
-        self.parent = parent
-        self.step = 0 if parent is None else parent.step
+    def __init__(self, host: Host, attempt: Attempt) -> None:
+        self._host = host
         self._attempt = attempt
-        self._trial = trial
-        self._started = started
-        self._committed: list[int] = []
+        self._told = -math.inf
 
-    def wall_seconds(self) -> float:
-        """Seconds spent on this history so far, earlier attempts included."""
-        return time.monotonic() - self._started + (self.parent.wall_seconds if self.parent else 0.0)
+    def report(self, progress: Progress) -> None:
+        """Tell the host; tell storage where it was not told lately. Raises: what the host raises."""
+        self._host.report(progress)
+        if rank() == 0 and time.monotonic() - self._told >= self._attempt.options.progress_seconds:
+            self._told = time.monotonic()
+            self._write(progress)
 
-    def commit(self, step: int) -> None:
-        """Write a checkpoint after `step` updates; rank 0 writes, since every rank holds the same state."""
-        self.step = self._attempt.step = step
-        if rank() != 0:
-            return
-        attempt, storage, trial_id = self._attempt, self._attempt.storage, self._attempt.spec.trial_id
-        segment = write_segment(
-            storage, trial_id=trial_id, attempt=attempt.name, step=step, records=self.journal.pending
-        )
-        self.journal.committed(segment)
-        state = {"trial": self._trial.state_dict(), "window": self.window.state_dict()}
-        files = write_state(storage, trial_id, attempt.name, step, state)
-        commit = Commit(
+    def stop_requested(self, step: int) -> bool:
+        """As the host says."""
+        return self._host.stop_requested(step)
+
+    def _write(self, progress: Progress) -> None:
+        trial_id, attempt = self._attempt.spec.trial_id, self._attempt.name
+        record = ProgressRecord(
             trial_id=trial_id,
-            attempt=attempt.name,
-            step=step,
+            attempt=attempt,
+            step=int(progress["step"]),
+            num_steps=int(progress["num_steps"]),
+            steps_per_second=float(progress["steps_per_second"]),
             time=time.time(),
-            digests=self.digests,
-            world_size=world_size(),
-            wall_seconds=self.wall_seconds(),
-            files=files,
-            segments=tuple(self.journal.segments),
         )
-        seal_checkpoint(storage, commit)
-        self._committed.append(step)
-        prune(storage, trial_id, attempt.name, self._committed)
-        attempt.write_log()
-
-    def remove_checkpoints(self) -> None:
-        """A finished trial needs none: its history is in the result."""
-        storage, trial_id = self._attempt.storage, self._attempt.spec.trial_id
-        for attempt in storage.names(trial_path(trial_id, "attempts")):
-            for name in storage.names(attempt_path(trial_id, attempt)):
-                if name.startswith("checkpoint-"):
-                    storage.remove(attempt_path(trial_id, attempt, name))
+        with suppress(OSError):  # for the eye only
+            self._attempt.storage.write(attempt_path(trial_id, attempt, "progress.json"), record.sealed())
 
 
 class _Lines(logging.Handler):
@@ -330,13 +418,58 @@ class _Lines(logging.Handler):
         self._lines.append(self.format(record))
 
 
-def _agreed(word: str) -> str:
-    """Rank 0's word, on every rank."""
+def _agreed(find: Callable[[], T]) -> T:
+    """What rank 0 finds, on every rank. An error of rank 0 is raised on all: nobody waits for a rank that gave up."""
     if world_size() == 1:
-        return word
-    box = [word]
+        return find()
+    box: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = find()
+        except Exception as error:
+            box[1] = error
     dist.broadcast_object_list(box, src=0)
-    return box[0]
+    if box[1] is not None:
+        raise box[1]
+    return cast(T, box[0])
+
+
+def trace_tail(error: Exception) -> str:
+    """The end of an error's trace."""
+    return "".join(traceback.format_exception(error))[-_TRACE_LENGTH:]
+
+
+def ran_out_of_memory(storage: Storage, trial_id: str, device: str) -> bool:
+    """Whether an attempt at equal device and number of ranks ran out of memory with its activations kept."""
+    for attempt in storage.names(trial_path(trial_id, "attempts")):
+        if any(ending.kind == "out_of_memory" for ending in read_endings(storage, trial_id, attempt)):
+            with suppress(DamagedRecord):
+                manifest = Manifest.find(storage, attempt_path(trial_id, attempt, "manifest.json"))
+                if manifest is None or (manifest.device, manifest.world_size) == (device, world_size()):
+                    return True
+    return False
+
+
+def agree_on(digests: Digests) -> None:
+    """Raises: SetupError on every rank unless all ranks have the same code, pixels, split and weights."""
+    if world_size() == 1:
+        return
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, digests.model_dump())
+    differing = sorted({name for other in gathered for name in other if other[name] != gathered[0][name]})
+    if differing:
+        raise SetupError(
+            f"the ranks of this trial do not have the same {', '.join(differing)}: put the same release of mixgrid and "
+            "the same files on every node"
+        )
+
+
+def make_deterministic(wanted: bool) -> None:
+    """Ask torch for kernels whose sums have a fixed order: on a GPU it costs time, on the CPU they are so anyway."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.deterministic = wanted
 
 
 def choose_device(options: RunOptions) -> torch.device:

@@ -7,6 +7,7 @@ differs from them; a new field therefore orphans no finished trial.
 
 import hashlib
 import json
+from collections import Counter
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -36,9 +37,44 @@ def parse_fraction(given: object) -> Fraction:
     return Fraction(int(numerator), int(denominator))
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON in which no object names a field twice: of two values one would silently count.
+
+    Raises: ValueError.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_each_once)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        doubles = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"fields are given twice: {', '.join(map(repr, doubles))}")
+    return fields
+
+
+def refuse_bad_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the names back. Raises: ValueError where results could not tell them apart, or from the mean's line."""
+    if len(set(names)) != len(names) or MEAN in names:
+        raise ValueError(f"class names differ from each other, and none is {MEAN!r}: {', '.join(names)[:200]}")
+    if not all(name.strip() and name.isprintable() and len(name) <= 100 for name in names):
+        raise ValueError("a class name is printable text of 1 to 100 characters")
+    return names
+
+
+MEAN = "mean"
+"""What results call the line of the mean over classes."""
 LabelFraction = Annotated[Fraction, BeforeValidator(parse_fraction), PlainSerializer(str, return_type=str)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, Field(ge=8, le=8192)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+ClassNames = Annotated[tuple[str, ...], AfterValidator(refuse_bad_class_names)]
+FolderName = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
 
 
 # --- what is trained on -------------------------------------------------------------------------------------------
@@ -50,8 +86,8 @@ class Cityscapes(Part):
     kind: Literal["cityscapes"] = "cityscapes"
     height: Size = 512
     width: Size = 1024
-    train_split: str = "train"
-    eval_split: str = "val"
+    train_split: FolderName = "train"
+    eval_split: FolderName = "val"
 
 
 class CamVid(Part):
@@ -60,8 +96,8 @@ class CamVid(Part):
     kind: Literal["camvid"] = "camvid"
     height: Size = 360
     width: Size = 480
-    train_split: str = "train"
-    eval_split: str = "test"
+    train_split: FolderName = "train"
+    eval_split: FolderName = "test"
 
 
 class Synthetic(Part):
@@ -72,9 +108,9 @@ class Synthetic(Part):
     width: Size = 128
     scene_height: Size = 128
     scene_width: Size = 256
-    num_train: int = Field(default=240, ge=1)
-    num_eval: int = Field(default=60, ge=1)
-    scene_seed: int = Field(default=0, ge=0)
+    num_train: Count = 240
+    num_eval: Count = 60
+    scene_seed: Seed = 0
     train_split: Literal["train"] = "train"
     eval_split: Literal["val"] = "val"
 
@@ -88,17 +124,17 @@ class Folders(Part):
     """
 
     kind: Literal["folders"] = "folders"
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    images: str
-    labels: str
-    class_names: tuple[str, ...] = Field(min_length=2, max_length=254)
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    images: FolderName
+    labels: FolderName
+    class_names: ClassNames = Field(min_length=2, max_length=254)
     height: Size
     width: Size
     ignore_value: int = Field(default=255, ge=0, le=255)
-    label_suffix: str = ".png"
+    label_suffix: FolderName = ".png"
     label_ids: dict[int, int] | None = None
-    train_split: str = "train"
-    eval_split: str = "val"
+    train_split: FolderName = "train"
+    eval_split: FolderName = "val"
 
 
 Dataset = Annotated[Cityscapes | CamVid | Synthetic | Folders, Field(discriminator="kind")]
@@ -254,6 +290,11 @@ class Supervised(Part):
         """Whether the method trains on unlabelled images."""
         return False
 
+    @property
+    def teacher_start(self) -> int | None:
+        """Updates after which a teacher is judged beside the student; None where there never is one."""
+        return None
+
 
 class Mix(Part):
     """Mean teacher on mixed unlabelled images. The defaults are ClassMix; the mask makes the method."""
@@ -264,8 +305,8 @@ class Mix(Part):
     gate: Literal["batch_share", "pixel", "none"] = "batch_share"
     confidence_threshold: Share = 0.968
     unlabeled_weight: float = Field(default=1.0, ge=0)
-    ramp_up_steps: int = Field(default=0, ge=0)  # counted from the end of the supervised start
-    supervised_start: int = Field(default=0, ge=0)
+    ramp_up_steps: CountOrZero = 0  # counted from the end of the supervised start
+    supervised_start: CountOrZero = 0
     teacher: Teacher = Teacher()
     augmentation: StrongAugmentation = StrongAugmentation()
 
@@ -278,6 +319,11 @@ class Mix(Part):
     def wants_unlabeled(self) -> bool:
         """Whether the method trains on unlabelled images."""
         return True
+
+    @property
+    def teacher_start(self) -> int | None:
+        """Updates after which a teacher is judged beside the student; None where there never is one."""
+        return self.supervised_start
 
 
 Method = Annotated[Supervised | Mix, Field(discriminator="kind")]
@@ -312,7 +358,7 @@ Schedule = Poly
 class Evaluation(Part):
     """When the networks are judged: after every `every` steps and after the last one."""
 
-    every: int = Field(default=5000, ge=1)
+    every: Count = 5000
 
 
 class TrialSpec(Part):
@@ -329,7 +375,7 @@ class TrialSpec(Part):
 
     dataset: Dataset = Cityscapes()
     label_fraction: LabelFraction = Fraction(1)
-    split_seed: int | None = Field(default=None, ge=0, lt=2**32)
+    split_seed: Seed | None = None
     labeled_names: Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(sorted(names)))] | None = None
     unlabeled_pool: Literal["remainder", "all"] = "remainder"
     view: View = View()
@@ -338,12 +384,12 @@ class TrialSpec(Part):
     method: Method = Supervised()
     optimizer: Optimizer = SGD()
     schedule: Schedule = Poly()
-    labeled_batch: int = Field(default=2, ge=1)
-    unlabeled_batch: int = Field(default=2, ge=1)
-    num_steps: int = Field(default=40_000, ge=1)
+    labeled_batch: Count = 2
+    unlabeled_batch: Count = 2
+    num_steps: Count = 40_000
     precision: Literal["float32", "tf32", "bf16", "float64"] = "float32"
     evaluation: Evaluation = Evaluation()
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -416,7 +462,10 @@ class RunOptions(Part):
     """Where and on what a trial runs: recorded with every attempt, never part of its identity. Places are absolute.
 
     `threads` fixes torch's intra-op threads, because Ray, torchrun and plain Python set them differently.
-    `checkpoint_every` and `log_every` count steps; 0 lets the length of the trial decide.
+    `checkpoint_every` and `log_every` count steps; 0 lets the length of the trial decide. A process that makes no step
+    for `hang_seconds` is ended and tried again (0: never); `progress_seconds` is how often an attempt says how far it
+    is. `activation_checkpointing` trades time for memory and `deterministic` time for equal bits on a GPU; neither
+    changes what is computed.
     """
 
     storage: Place = "runs"
@@ -429,6 +478,10 @@ class RunOptions(Part):
     log_every: int = Field(default=0, ge=0)
     keep: Literal["weights", "checkpoints", "nothing"] = "weights"
     accept_change: bool = False
+    hang_seconds: float = Field(default=1800.0, ge=0)
+    progress_seconds: float = Field(default=10.0, ge=0)
+    activation_checkpointing: bool = False
+    deterministic: bool = False
 
     def checkpoint_interval(self, num_steps: int) -> int:
         """Steps between two checkpoints: as asked, or a twentieth of the trial within 25..1000."""
@@ -445,7 +498,7 @@ def read_spec(path: Path) -> TrialSpec:
     Raises: ValueError naming the file and the field.
     """
     try:
-        return TrialSpec.model_validate_json(path.read_bytes())
+        return TrialSpec.model_validate(parse_json(path.read_bytes()))
     except OSError as error:
         raise ValueError(f"cannot read the spec {path}: {error.strerror or error}") from error
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Stopping, dying and coming back change nothing: six steps are three steps, a stop, a resume and three steps.
+"""Stopping, dying and coming back change nothing: six steps are some steps, a break, a resume and the rest.
 
 Bit for bit on the CPU: weights of student and teacher, training records, judgements.
 """
@@ -17,6 +17,7 @@ from trainer.checkpoint import from_bytes
 from trainer.host import Host, NoHost
 from trainer.records import (
     Commit,
+    Manifest,
     Record,
     Storage,
     attempt_path,
@@ -110,20 +111,75 @@ def unbroken(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     return train_
 
 
+# Where the break comes, and the step that is safe then. The supervised start is two steps long.
+BREAKS = {"in the start": 1, "at the phase change": 2, "in the middle": 4, "before the result": 6}
+
+
+def break_and_resume(spec: TrialSpec, options: RunOptions, step: int) -> None:
+    """What each rank does: train as far as a step is safe, and go on from there as another attempt."""
+    with pytest.MonkeyPatch.context() as patch:
+        if step == spec.num_steps:
+            patch.setattr("trainer.run.Attempt._finish", die)
+            with pytest.raises(Killed):
+                run_trial(spec, options, NoHost())
+        else:
+            assert run_trial(spec, options, StopAt(step)).message == f"stopped after step {step}"
+    train_all({"resumed": spec}, options)
+
+
+@pytest.mark.parametrize("step", BREAKS.values(), ids=BREAKS)
 @pytest.mark.parametrize("name", NAMED_METHODS)
-def test_six_steps_are_three_a_stop_a_resume_and_three(name: str, open_room: Open, unbroken: Callable) -> None:
+def test_six_steps_are_some_a_break_a_resume_and_the_rest(
+    name: str, step: int, open_room: Open, unbroken: Callable
+) -> None:
     room = open_room(name)
-    assert room.run(StopAt(3)).kind == "stopped"
-    assert room.run() == Outcome("done")
+    break_and_resume(room.spec, room.options, step)
     assert room.finished().equals(unbroken(name))
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 5], ids=["in the start", "at the phase change", "just after it", "late"])
-def test_a_stop_at_any_step_changes_nothing(step: int, open_room: Open, unbroken: Callable) -> None:
-    room = open_room("complexmix")  # the supervised start is two steps long
-    assert room.run(StopAt(step)).message == f"stopped after step {step}"
-    assert room.run() == Outcome("done")
-    assert room.finished().equals(unbroken("complexmix"))
+@dataclass(frozen=True)
+class Places:
+    """Storages of the trials that two ranks trained, unbroken under step 0 and else broken after a step."""
+
+    folder: Path
+    data: Path
+
+    def options(self, step: int) -> RunOptions:
+        return small_options(self.data, self.folder / str(step))
+
+
+def break_everything(places: Places) -> None:
+    """What each of two ranks does: every method unbroken, and broken at every place."""
+    specs = {name: small_spec(name) for name in NAMED_METHODS}
+    train_all(specs, places.options(0))
+    for step in BREAKS.values():
+        for spec in specs.values():
+            break_and_resume(spec, places.options(step), step)
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Places:
+    places = Places(tmp_path_factory.mktemp("two-ranks"), small_data)
+    run_ranks(break_everything, 2, places)
+    return places
+
+
+@pytest.mark.parametrize("step", BREAKS.values(), ids=BREAKS)
+@pytest.mark.parametrize("name", NAMED_METHODS)
+def test_a_break_on_two_ranks_changes_nothing(name: str, step: int, on_two_ranks: Places) -> None:
+    broken, whole = (Room(small_spec(name), on_two_ranks.options(place)).finished() for place in (step, 0))
+    assert broken.equals(whole)
+
+
+@pytest.mark.parametrize("name", NAMED_METHODS)
+def test_every_break_really_was_one(name: str, on_two_ranks: Places) -> None:
+    for step in BREAKS.values():
+        room = Room(small_spec(name), on_two_ranks.options(step))
+        manifests = [
+            Manifest.find(room.storage, attempt_path(room.spec.trial_id, attempt, "manifest.json"))
+            for attempt in room.attempts()
+        ]
+        assert [manifest.resumed_from_step for manifest in manifests] == [0, step]
 
 
 def test_a_stop_after_every_step_changes_nothing(open_room: Open, unbroken: Callable) -> None:
@@ -273,17 +329,10 @@ def test_a_copied_storage_goes_on_elsewhere(open_room: Open, unbroken: Callable,
     assert moved.finished().equals(unbroken("classmix"))
 
 
-def stop_and_resume(spec: TrialSpec, options: RunOptions) -> None:
-    """What each rank does: three steps, a stop, and the rest."""
-    assert run_trial(spec, options, StopAt(3)).kind == "stopped"
-    train_all({"resumed": spec}, options)
-
-
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_a_resume_on_several_ranks_changes_nothing(world_size: int, open_room: Open) -> None:
+def test_a_resume_on_four_ranks_changes_nothing(open_room: Open) -> None:
     rooms = [open_room("supervised", folder, checkpoint_every=3) for folder in ("unbroken", "broken")]
-    run_ranks(train_all, world_size, {"unbroken": rooms[0].spec}, rooms[0].options)
-    run_ranks(stop_and_resume, world_size, rooms[1].spec, rooms[1].options)
+    run_ranks(train_all, 4, {"unbroken": rooms[0].spec}, rooms[0].options)
+    run_ranks(break_and_resume, 4, rooms[1].spec, rooms[1].options, 3)
     assert rooms[1].finished().equals(rooms[0].finished())
 
 

@@ -1,8 +1,10 @@
 """One rank's whole trial: what it leaves when all goes well, and what it says and writes when it does not."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +12,36 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.contracts import Killed, KilledAt, StopAt, small_options, small_spec
+from tests.contracts import Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
 from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
 from trainer.journal import NonFiniteLoss
+from trainer.loop import Trial
 from trainer.records import (
     Manifest,
     Storage,
+    TrialState,
     attempt_path,
     find_commits,
+    read_endings,
     read_failure,
+    read_progress,
     read_result,
     trial_path,
     trial_state,
 )
-from trainer.run import Outcome, choose_device, failure_reason, run_trial, weights_folder
-from trainer.spec import SGD, DeepLabV2, RunOptions, TrialSpec
+from trainer.run import (
+    Attempt,
+    Outcome,
+    choose_device,
+    failure_reason,
+    ran_out_of_memory,
+    run_trial,
+    weights_folder,
+)
+from trainer.spec import SGD, DeepLabV2, RunOptions, TinyNetwork, TrialSpec
+from trainer.watchdog import Watchdog
 
 SPEC = small_spec("supervised")
 EXPLODING = small_spec("supervised", optimizer=SGD(learning_rate=1e300))
@@ -49,6 +64,10 @@ def run(options: RunOptions, spec: TrialSpec = SPEC, host: Host | None = None) -
 
 def attempts(storage: Storage, spec: TrialSpec = SPEC) -> list[str]:
     return storage.names(trial_path(spec.trial_id, "attempts"))
+
+
+def read_manifest(storage: Storage, attempt: str) -> Manifest:
+    return Manifest.find(storage, attempt_path(SPEC.trial_id, attempt, "manifest.json"))
 
 
 # --- what a trial leaves ------------------------------------------------------------------------------------------
@@ -240,6 +259,125 @@ def test_weights_that_are_not_here_are_refused(options: RunOptions, storage: Sto
     assert trial_state(storage, spec.trial_id).kind == "missing"
 
 
+# --- what an attempt says of its end ------------------------------------------------------------------------------
+
+
+def test_a_stopped_trial_says_that_it_was_asked_to(options: RunOptions, storage: Storage) -> None:
+    run(options, host=StopAt(3))
+    assert trial_state(storage, SPEC.trial_id) == TrialState("partial", 3, "asked to stop")
+
+
+def test_a_killed_trial_is_told_by_its_silence(options: RunOptions, storage: Storage) -> None:
+    with pytest.raises(Killed):
+        run(options.model_copy(update={"progress_seconds": 0.0}), host=KilledAt(4))
+    (attempt,) = attempts(storage)
+    detail = f"attempt {attempt} ended near step 3 without a word: killed, or its machine was lost"
+    assert trial_state(storage, SPEC.trial_id) == TrialState("partial", 3, detail)
+
+
+def test_an_error_is_told_with_its_rank(options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.keeper.write_state", raise_(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        run(options)
+    assert trial_state(storage, SPEC.trial_id).detail == "broke off (rank 0): OSError: no space left"
+    (ending,) = read_endings(storage, SPEC.trial_id, attempts(storage)[0])
+    assert (ending.kind, ending.step) == ("raised", 1)
+    assert ending.trace_tail.endswith("OSError: no space left\n")
+
+
+def test_progress_is_told_now_and_then(options: RunOptions, storage: Storage) -> None:
+    run(options.model_copy(update={"progress_seconds": 1000.0}))
+    assert read_progress(storage, SPEC.trial_id, attempts(storage)[0]).step == 1
+    assert read_progress(storage, SPEC.trial_id, attempts(storage)[0]).num_steps == 6
+
+
+def test_a_hung_trial_says_so_and_is_ended(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr("trainer.run.Watchdog", partial(Watchdog, end=ended.set))
+    monkeypatch.setattr("trainer.keeper.seal_checkpoint", lambda *_: ended.wait(20.0))
+    run(options.model_copy(update={"hang_seconds": 0.3}))
+    (ending,) = read_endings(storage, SPEC.trial_id, attempts(storage)[0])
+    assert (ending.kind, ending.message[:18]) == ("hung", "no step for 0.3 s;")
+    assert "ended.wait(20.0)" in ending.trace_tail
+    log = storage.read(attempt_path(SPEC.trial_id, attempts(storage)[0], "log.txt")).decode()
+    assert "ended.wait(20.0)" in log
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def out_of_memory_unless_saving(monkeypatch: pytest.MonkeyPatch, error: Exception, *, also_saving: bool) -> None:
+    """Let the third step fail for want of memory: with all activations kept, or in any case."""
+    real = Attempt._prepare_memory
+
+    def prepare(attempt: Attempt, trial: Trial) -> None:
+        real(attempt, trial)
+        if also_saving or not attempt.saves_memory:
+            step = trial.players["student"].step
+            monkeypatch.setattr(trial.players["student"], "step", fails_at(3, step, error))
+
+    monkeypatch.setattr(Attempt, "_prepare_memory", prepare)
+
+
+def fails_at(count: int, call: Callable[[], None], error: Exception) -> Callable[[], None]:
+    calls = iter(range(1, 100))
+
+    def counted() -> None:
+        if next(calls) == count:
+            raise error
+        call()
+
+    return counted
+
+
+SHORT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError("no memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_a_trial_out_of_memory_goes_on_with_activation_checkpointing(
+    error: Exception, options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_of_memory_unless_saving(monkeypatch, error, also_saving=False)
+    assert run(options) == Outcome("done")
+    manifests = [read_manifest(storage, attempt) for attempt in attempts(storage)]
+    assert [manifest.activation_checkpointing for manifest in manifests] == [False, True]
+    assert [manifest.resumed_from_step for manifest in manifests] == [0, 2]
+    assert read_failure(storage, SPEC.trial_id) is None
+
+
+def test_memory_saved_changes_no_bit(options: RunOptions, small_data: Path, tmp_path: Path) -> None:
+    saving = small_options(small_data, tmp_path / "saving", activation_checkpointing=True)
+    spec = small_spec("classmix", network=TinyNetwork(width=4, batch_norm="batch_statistics"))
+    assert [run(options, spec), run(saving, spec)] == [Outcome("done"), Outcome("done")]
+    plain, saved = (Storage(o.storage).read(trial_path(spec.trial_id, "weights.pt")) for o in (options, saving))
+    assert all(same_tensors(from_bytes(plain)[name], from_bytes(saved)[name]) for name in ("student", "teacher"))
+
+
+def test_a_trial_out_of_memory_with_checkpointing_too_has_failed(
+    options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_of_memory_unless_saving(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), also_saving=True)
+    assert run(options).kind == "failed"
+    failure = read_failure(storage, SPEC.trial_id)
+    assert failure.reason == "out_of_memory"
+    assert "use more --workers" in failure.message
+    assert len(attempts(storage)) == 2
+
+
+def test_lack_of_memory_on_another_device_does_not_count(storage: Storage, options: RunOptions) -> None:
+    run(options, host=StopAt(2))
+    attempt = attempts(storage)[0]
+    Attempt(SPEC, options, storage, attempt).end("out_of_memory", torch.OutOfMemoryError("memory"))
+    assert ran_out_of_memory(storage, SPEC.trial_id, read_manifest(storage, attempt).device)
+    assert not ran_out_of_memory(storage, SPEC.trial_id, "a larger one")
+
+
 # --- what another try may mend ------------------------------------------------------------------------------------
 
 
@@ -269,7 +407,7 @@ def test_a_full_storage_is_raised_and_not_written_down(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.run.write_state", raise_(OSError("no space left")))
+        patch.setattr("trainer.keeper.write_state", raise_(OSError("no space left")))
         with pytest.raises(OSError, match="no space left"):
             run(options)
     assert trial_state(storage, SPEC.trial_id).kind == "missing"
@@ -286,7 +424,7 @@ def test_an_unsealed_checkpoint_does_not_count(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.run.seal_checkpoint", raise_(Killed()))
+        patch.setattr("trainer.keeper.seal_checkpoint", raise_(Killed()))
         with pytest.raises(Killed):
             run(options)
     assert trial_state(storage, SPEC.trial_id).kind == "missing"

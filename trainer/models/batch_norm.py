@@ -1,5 +1,8 @@
 """Batch normalisation over the global batch, so that the number of ranks changes no result. Knows no network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,6 +14,7 @@ from trainer.distributed import gather, global_sum, world_size
 
 BatchNormPolicy = Literal["batch_statistics", "frozen", "trained"]
 ALL_BUT_CHANNELS = (0, 2, 3)
+_AT_REST: ContextVar[bool] = ContextVar("statistics at rest", default=False)
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -42,20 +46,35 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         if not (self.training and self.uses_batch_statistics):
             running = (self.running_mean, self.running_var)
             return F.batch_norm(input, *running, self.weight, self.bias, eps=self.eps)
-        self.num_batches_tracked.add_(1)
+        moves = not _AT_REST.get()
+        if moves:
+            self.num_batches_tracked.add_(1)
         if world_size() > 1:
-            return self._normalize_over_ranks(input)
+            return self._normalize_over_ranks(input, moves)
         running = (self.running_mean, self.running_var)
+        if not moves:  # copies move in their place: what autograd saves must be as many tensors as before
+            running = (self.running_mean.clone(), self.running_var.clone())
         return F.batch_norm(input, *running, self.weight, self.bias, True, self.momentum, self.eps)
 
-    def _normalize_over_ranks(self, value: Tensor) -> Tensor:
+    def _normalize_over_ranks(self, value: Tensor, moves: bool) -> Tensor:
         count, mean, squared_deviation = global_moments(value)
-        with torch.no_grad():
-            unbiased = squared_deviation / (count - 1).clamp(min=1)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        if moves:
+            with torch.no_grad():
+                unbiased = squared_deviation / (count - 1).clamp(min=1)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         moments = (count, mean, squared_deviation / count)
         return _Normalize.apply(value, self.weight, self.bias, *moments, self.eps)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def statistics_at_rest() -> Iterator[None]:
+    """Batch statistics normalise as ever, but no running average moves: for a forward that was counted before."""
+    token = _AT_REST.set(True)
+    try:
+        yield
+    finally:
+        _AT_REST.reset(token)
 
 
 def global_moments(value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,6 +15,8 @@ DILATIONS = (1, 3, 6, 9)  # the features of a 64x128 image are 16x32 or 8x16: 6,
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut, projected where the shape changes (He et al. 2016, arXiv:1512.03385)."""
 
+    is_block = True
+
     def __init__(self, in_channels: int, channels: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)

@@ -1,0 +1,86 @@
+"""Makes an attempt's progress safe in storage: the Keeper that `run.py` gives the loop."""
+
+import time
+from typing import Protocol
+
+from trainer.checkpoint import prune, seal_checkpoint, write_state
+from trainer.distributed import rank, world_size
+from trainer.journal import Journal, ScalarWindow
+from trainer.loop import Keeper, Trial
+from trainer.records import Commit, Digests, Storage, attempt_path, trial_path, write_segment
+from trainer.spec import TrialSpec
+
+
+class Owner(Protocol):
+    """What a keeper needs of the attempt it keeps."""
+
+    spec: TrialSpec
+    storage: Storage
+    name: str
+    step: int
+
+    def write_log(self) -> None:
+        """Write the log so far."""
+
+
+class StorageKeeper(Keeper):
+    """Commits to storage: segment, state, seal, in that order; only then do the records count."""
+
+    def __init__(
+        self,
+        attempt: Owner,
+        trial: Trial,
+        digests: Digests,
+        started: float,
+        parent: Commit | None,
+        journal: Journal,
+    ) -> None:
+        super().__init__(journal, ScalarWindow())
+        self.digests = digests
+        self.parent = parent
+        self.step = 0 if parent is None else parent.step
+        self._attempt = attempt
+        self._trial = trial
+        self._started = started
+        self._committed: list[int] = []
+
+    def wall_seconds(self) -> float:
+        """Seconds spent on this history so far, earlier attempts included."""
+        return time.monotonic() - self._started + (self.parent.wall_seconds if self.parent else 0.0)
+
+    def commit(self, step: int) -> None:
+        """Write a checkpoint after `step` updates; rank 0 writes, since every rank holds the same state."""
+        self.alive()
+        self.step = self._attempt.step = step
+        if rank() != 0:
+            return
+        attempt, storage, trial_id = self._attempt, self._attempt.storage, self._attempt.spec.trial_id
+        segment = write_segment(
+            storage, trial_id=trial_id, attempt=attempt.name, step=step, records=self.journal.pending
+        )
+        self.journal.committed(segment)
+        state = {"trial": self._trial.state_dict(), "window": self.window.state_dict()}
+        files = write_state(storage, trial_id, attempt.name, step, state)
+        commit = Commit(
+            trial_id=trial_id,
+            attempt=attempt.name,
+            step=step,
+            time=time.time(),
+            digests=self.digests,
+            world_size=world_size(),
+            wall_seconds=self.wall_seconds(),
+            files=files,
+            segments=tuple(self.journal.segments),
+        )
+        seal_checkpoint(storage, commit)
+        self._committed.append(step)
+        prune(storage, trial_id, attempt.name, self._committed)
+        attempt.write_log()
+
+    def remove_checkpoints(self) -> None:
+        """A finished trial needs none: its history is in the result."""
+        storage, trial_id = self._attempt.storage, self._attempt.spec.trial_id
+        for attempt in storage.names(trial_path(trial_id, "attempts")):
+            for name in storage.names(attempt_path(trial_id, attempt)):
+                if name.startswith("checkpoint-"):
+                    storage.remove(attempt_path(trial_id, attempt, name))
