@@ -3,18 +3,18 @@
 Loads neither torch nor ray.
 """
 
+import functools
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from trainer.data.splits import read_name_list
 from trainer.spec import (
@@ -30,14 +30,34 @@ from trainer.spec import (
     Part,
     Poly,
     Schedule,
+    Seed,
     TrialSpec,
     View,
     parse_fraction,
+    parse_json,
 )
 
 
 class TableError(ValueError):
     """What is wrong with a table, a selection or a changed field, and where to change it."""
+
+
+MOST_SEEDS = 10_000
+_IDENTITY = ("label_fraction", "seed")  # a cell's place in the table: changed there, it would stand in a wrong column
+
+
+def is_a_line(text: str) -> str:
+    """Give a text back. Raises: ValueError unless a person can see all of it, on one line."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("visible text on one line is wanted")
+    return text
+
+
+TextLine = Annotated[str, Field(max_length=200), AfterValidator(is_a_line)]
+TableName = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""A table's files lie in a folder of this name."""
+FieldPath = Annotated[str, Field(min_length=1)]
+Share = Annotated[Fraction, Field(gt=0, le=1)]
 
 
 class Frame(Part):
@@ -74,11 +94,14 @@ class Row:
     `group` separates blocks of rows by a rule. `fractions` are the row's own, where it has not all of the table's.
     """
 
-    label: str
+    label: TextLine
     method: Method
     group: int = 1
-    deviations: tuple[tuple[str, Any], ...] = ()
-    fractions: tuple[Fraction, ...] | None = None
+    deviations: tuple[tuple[FieldPath, Any], ...] = ()
+    fractions: tuple[Share, ...] | None = None
+
+    def __post_init__(self) -> None:
+        refuse_wrong_kinds(self, f"row {self.label!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +132,25 @@ class Table:
     with; a demonstration says so wherever it is printed. `overrides` are fields changed by `--set`.
     """
 
-    name: str
-    title: str
+    name: TableName
+    title: TextLine
     frame: Frame
     rows: tuple[Row, ...]
-    fractions: tuple[Fraction, ...]
-    seeds: tuple[int, ...]
+    fractions: tuple[Share, ...]
+    seeds: tuple[Seed, ...]
     published: str | None = None
     reference_row: str | None = None
     is_demonstration: bool = False
-    overrides: tuple[tuple[str, Any], ...] = ()
+    overrides: tuple[tuple[FieldPath, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        refuse_wrong_kinds(self, f"table {self.name!r}")
         labels = [row.label for row in self.rows]
-        if len(set(labels)) != len(labels):
+        if len({label.casefold() for label in labels}) != len(labels):
             raise TableError(f"table {self.name} has two rows of one label: {', '.join(labels)}")
-        if not self.rows or not self.fractions or not self.seeds:
+        if len(set(self.seeds)) != len(self.seeds) or len(set(self.fractions)) != len(self.fractions):
+            raise TableError(f"table {self.name} has a seed or a fraction twice: its cells would count twice")
+        if not any(self.fractions_of(row) for row in self.rows) or not self.seeds:
             raise TableError(f"table {self.name} is empty: rows, fractions and seeds are all wanted")
 
     def cells(self) -> tuple[Cell, ...]:
@@ -146,9 +172,11 @@ class Table:
 
     def _spec(self, row: Row, fraction: Fraction, seed: int) -> TrialSpec:
         fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction, "seed": seed}
-        changes = (*row.deviations, *((path, value) for path, value in self.overrides))
         content = TrialSpec.model_construct(**fields).model_dump(mode="json")
-        for path, value in changes:
+        for path, value in row.deviations:
+            if path in _IDENTITY or not change_field(content, path, value):
+                raise TableError(f"table {self.name}, row {row.label!r} deviates in {path}, but has no such field")
+        for path, value in self.overrides:
             change_field(content, path, value)
         try:
             return TrialSpec.model_validate(content)
@@ -161,13 +189,13 @@ class Table:
         Raises: TableError where a word has no "=", or where no cell has the field (with the nearest names).
         """
         overrides = tuple(parse_setting(word) for word in settings)
-        samples = [TrialSpec.model_validate(self._spec(row, self.fractions_of(row)[0], 0)) for row in self.rows]
+        samples = [self._spec(row, self.fractions_of(row)[0], 0) for row in self.rows if self.fractions_of(row)]
         for position, (path, _) in enumerate(overrides):
             known = self._known_paths(samples, overrides[:position])
             if path not in known:
                 near = get_close_matches(path, sorted(known), n=3, cutoff=0.4)
                 hint = f"; near it are {', '.join(near)}" if near else ""
-                raise TableError(f"--set {path}: no cell of table {self.name} has such a field{hint}")
+                raise TableError(f"--set {clipped(path)}: no cell of table {self.name} has such a field{hint}")
         table = replace(self, overrides=self.overrides + overrides)
         table.cells()
         return table
@@ -183,7 +211,7 @@ class Table:
                 paths |= set(field_paths(TrialSpec.model_validate(content)))
             except ValidationError:  # an earlier word alone may not be valid yet; a later one may mend it
                 paths |= set(field_paths(sample))
-        return paths - {"label_fraction", "seed"}
+        return paths - set(_IDENTITY)
 
     def selected(self, rows: str | None = None, fractions: str | None = None, seeds: str | None = None) -> "Table":
         """Keep the named rows (labels, by commas), fractions ("1/8,1/4") and seeds ("0-4" or "0,2").
@@ -230,13 +258,19 @@ def parse_seeds(words: str) -> tuple[int, ...]:
     seeds: set[int] = set()
     for word in words.split(","):
         first, dash, last = word.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise TableError(f"--seeds {words!r}: give whole numbers such as 0,2 or a range such as 0-4")
+        if not all(_is_number(number) for number in (first, last if dash else first)):
+            raise TableError(f"--seeds {clipped(words)!r}: give whole numbers such as 0,2 or a range such as 0-4")
         low, high = int(first), int(last if dash else first)
-        if low > high or high >= 2**32 or high - low >= 10_000:
-            raise TableError(f"--seeds {words!r}: a range rises, within 0..{2**32 - 1}, over at most 10000 seeds")
+        if low > high or high >= 2**32 or high - low + len(seeds) >= MOST_SEEDS:
+            raise TableError(
+                f"--seeds {clipped(words)!r}: a range rises, within 0..{2**32 - 1}, and {MOST_SEEDS} seeds are the most"
+            )
         seeds |= set(range(low, high + 1))
     return tuple(sorted(seeds))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 10
 
 
 def parse_setting(word: str) -> tuple[str, Any]:
@@ -246,31 +280,37 @@ def parse_setting(word: str) -> tuple[str, Any]:
     """
     path, equals, text = word.partition("=")
     if not equals or not path.strip():
-        raise TableError(f"--set {word!r}: give field=value, such as num_steps=600 or method.supervised_start=30")
+        raise TableError(
+            f"--set {clipped(word)!r}: give field=value, such as num_steps=600 or method.supervised_start=30"
+        )
     if text.startswith("@"):
         try:
             return path.strip(), list(read_name_list(Path(text[1:])))
         except ValueError as error:
             raise TableError(f"--set {path}: {error}") from error
     try:
-        return path.strip(), json.loads(text)
+        return path.strip(), parse_json(text)
     except ValueError:
         return path.strip(), text
 
 
-def change_field(content: dict[str, Any], path: str, value: Any) -> None:
-    """Change a dotted field in a dumped spec, where it exists; a new `kind` starts that part from its defaults."""
+def change_field(content: dict[str, Any], path: str, value: Any) -> bool:
+    """Change a dotted field in a dumped spec, where it exists; a new `kind` starts that part from its defaults.
+
+    Returns: whether it exists.
+    """
     *parents, last = path.split(".")
     for position, parent in enumerate(parents):
         child = content.get(parent)
         if not isinstance(child, dict):
-            return
+            return False
         if position == len(parents) - 1 and last == "kind" and child.get("kind") != value:
             content[parent] = _defaults_of(value)
-            return
+            return True
         content = child
     if last in content:
         content[last] = value
+    return last in content
 
 
 def _defaults_of(kind: Any) -> dict[str, Any]:
@@ -297,8 +337,36 @@ def readable(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         place = ".".join(str(word) for word in item["loc"]) or "the spec"
         message = item["msg"].removeprefix("Value error, ")
-        parts.append(f"{place}: {message}" + (f" (given: {item['input']!r})" if item["loc"] else ""))
-    return "; ".join(parts)
+        parts.append(f"{place}: {message}" + (f" (given: {_shown(item['input'])})" if item["loc"] else ""))
+    return clipped("; ".join(parts), 2000)
+
+
+def clipped(text: str, length: int = 200) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return clipped(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list …
+        return f"a {type(value).__name__} too large to print"
+
+
+def refuse_wrong_kinds(value: "Row | Table", name: str) -> None:
+    """Raises: TableError naming the first field of a row or table that is not what its type says."""
+    kind: Any = type(value)
+    for field, adapter in _adapters(kind).items():
+        try:
+            adapter.validate_python(getattr(value, field), strict=True)
+        except ValidationError as error:
+            raise TableError(f"{clipped(name)}, {field}: {readable(error).removeprefix('the spec: ')}") from error
+
+
+@functools.cache
+def _adapters(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in fields(kind)}
 
 
 # --- finding a table ----------------------------------------------------------------------------------------------
@@ -324,7 +392,7 @@ def find_table(word: str, tables: Mapping[str, str]) -> Table:
         near = get_close_matches(word, sorted(tables), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise TableError(
-            f"no table is called {word!r}{hint}: known are {', '.join(sorted(tables))}, or give a Python file"
+            f"no table is called {clipped(word)!r}{hint}: known are {', '.join(sorted(tables))}, or give a Python file"
         )
     return _table_in_file(Path(path), attribute)
 
@@ -339,7 +407,7 @@ def _table_in_file(path: Path, attribute: str) -> Table:
     sys.modules[location.name] = module
     try:
         location.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TableError(f"{path} cannot be read as a table: {type(error).__name__}: {error}") from error
     found = {name: value for name, value in vars(module).items() if isinstance(value, Table)}
     if attribute:

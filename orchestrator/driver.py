@@ -18,7 +18,7 @@ from ray import tune
 from ray.tune import Callback
 
 from experiments.table import Cell
-from orchestrator.lease import Lease, stop_path
+from orchestrator.lease import HEARTBEAT_SECONDS, Lease, stop_path
 from orchestrator.resources import DRIVER_CPUS, Placement, trials_at_once
 from orchestrator.trainable import Order, train_cell
 from trainer.records import Storage
@@ -186,6 +186,8 @@ def _ray(address: str | None) -> Iterator[None]:
     # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if address is None:
+        # Two of Ray's helpers look so long for a driver that was killed; nothing else here waits for it.
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
         _join(address)
@@ -223,43 +225,55 @@ def _scratch(storage: Storage, address: str | None, driver: str) -> Iterator[str
             shutil.rmtree(folder, ignore_errors=True)
     else:
         try:
-            yield storage.locate(f"scratch/{driver}")
+            yield storage.url_of(f"scratch/{driver}")
         finally:
             with suppress(OSError):
                 storage.remove(f"scratch/{driver}")
 
 
 class _Stopper:
-    """First Ctrl-C or SIGTERM: running trials checkpoint and stop within the grace. Second: at once."""
+    """First Ctrl-C or SIGTERM, or word from `mixgrid cancel`: running trials checkpoint and stop within the grace.
+
+    A second signal: at once. Trials stop by themselves at the word in storage; after the grace Tune is told to end, by
+    its own signal.
+    """
 
     def __init__(self, storage: Storage, driver: str) -> None:
         self.was_asked = False
         self._storage = storage
         self._path = stop_path(driver)
         self._before: dict[int, Any] = {}
-        # Trials stop by themselves at the word in storage; after the grace Tune is told to end, by its own signal.
-        self._timer = threading.Timer(GRACE_SECONDS, os.kill, (os.getpid(), signal.SIGUSR1))
-        self._timer.daemon = True
+        self._ended = threading.Event()
+        self._listener = threading.Thread(target=self._listen, name="stop word", daemon=True)
 
     def __enter__(self) -> "_Stopper":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._stop)
+        self._listener.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._timer.cancel()
+        self._ended.set()
+        self._listener.join(timeout=HEARTBEAT_SECONDS)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         with suppress(OSError):
-            self._storage.remove(self._path)
+            self.was_asked = self.was_asked or self._storage.exists(self._path)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if self.was_asked:
             raise KeyboardInterrupt
         self.was_asked = True
         self._storage.write(self._path, b"stop\n")
-        self._timer.start()
+
+    def _listen(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            with suppress(OSError):
+                self.was_asked = self.was_asked or self._storage.exists(self._path)
+            if self.was_asked and not self._ended.wait(GRACE_SECONDS):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
 
 
 @contextmanager

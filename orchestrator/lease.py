@@ -7,8 +7,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,10 @@ STALE_SECONDS = 120.0
 
 
 class Lease:
-    """Holds trials in storage while the driver lives. Of two drivers that start together the earlier name keeps."""
+    """Holds trials in storage while the driver lives.
+
+    What others hold already is left to them; of two drivers that start together the one with the earlier name keeps.
+    """
 
     def __init__(self, storage: Storage, table_name: str, trial_ids: Iterable[str]) -> None:
         self.name = new_driver_name()
@@ -33,9 +37,12 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "Lease":
+        established = live_drivers(self._storage)
+        self.trial_ids -= set(holders_of(established))
         self._write(finished=False)
-        earlier = [record for record in live_drivers(self._storage) if record.driver < self.name]
-        self.trial_ids -= set(holders_of(earlier))
+        known = {record.driver for record in established} | {self.name}
+        newcomers = [record for record in live_drivers(self._storage) if record.driver not in known]
+        self.trial_ids -= set(holders_of([record for record in newcomers if record.driver < self.name]))
         self._write(finished=False)
         self._thread.start()
         return self
@@ -45,6 +52,7 @@ class Lease:
         self._thread.join(timeout=2 * HEARTBEAT_SECONDS)
         with suppress(OSError):
             self._write(finished=True)
+            self._storage.remove(stop_path(self.name))
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
@@ -62,6 +70,51 @@ class Lease:
             finished=finished,
         )
         self._storage.write(f"drivers/{self.name}.json", record.sealed())
+
+
+class HeldElsewhere(ValueError):  # noqa: N818  (what a person is told)
+    """Another live driver trains the trial."""
+
+
+@contextmanager
+def hold_one(storage: Storage, trial_id: str, *, is_first: bool) -> Iterator[Callable[[], bool]]:
+    """Hold a trial that trains without a grid; gives a question: is it asked to stop?
+
+    A driver elsewhere that stopped beating is waited for until it counts as dead, so that a job which was put back into
+    the queue can go on.
+
+    Args:
+        is_first: whether this is the first of the trial's ranks, which holds it for all.
+    Raises: HeldElsewhere where a driver that lives holds the trial.
+    """
+    if not is_first:
+        yield lambda: False
+        return
+    await_release(storage, trial_id)
+    with Lease(storage, trial_id, [trial_id]) as lease:
+        yield lambda: storage.exists(stop_path(lease.name))
+
+
+def await_release(storage: Storage, trial_id: str) -> None:
+    """Return once no live driver holds a trial. Raises: HeldElsewhere as soon as one that does gives another beat."""
+    beats: dict[str, float] = {}
+    while holder := holders_of(live_drivers(storage)).get(trial_id):
+        record = DriverRecord.find(storage, f"drivers/{holder}.json")
+        beat = storage.modified(f"drivers/{holder}.json")
+        if record is not None and (record.host == this_host() or beats.setdefault(holder, beat) != beat):
+            raise HeldElsewhere(
+                f"{trial_id} is trained by the driver {holder} now (process {record.pid} on {record.host}): "
+                "wait for it, or end it with `mixgrid cancel`"
+            )
+        time.sleep(HEARTBEAT_SECONDS)
+
+
+def ask_to_stop(storage: Storage, trial_ids: Collection[str]) -> list[DriverRecord]:
+    """Leave word for every live driver that holds one of these trials to checkpoint and stop; returns who was asked."""
+    asked = [record for record in live_drivers(storage) if set(record.trial_ids) & set(trial_ids)]
+    for record in asked:
+        storage.write(stop_path(record.driver), b"stop\n")
+    return asked
 
 
 def stop_path(driver: str) -> str:
@@ -123,4 +176,6 @@ def is_process_alive(pid: int, started: float) -> bool:
 
 def new_driver_name() -> str:
     """A name no other driver has; names sort by their start."""
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{socket.gethostname()[:20]}-{os.getpid()}"
+    now = time.time_ns()
+    second = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+    return f"{second}-{now % 10**9 // 1000:06d}-{socket.gethostname()[:20]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"

@@ -7,6 +7,7 @@ checkpoint or result contains are mirrored, with their own time stamps, so that 
 import json
 import logging
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -26,9 +27,9 @@ from trainer.records import (
     Segment,
     Storage,
     TrainRecord,
-    attempt_path,
     find_commits,
     read_failure,
+    read_manifests,
     read_result,
     read_segments,
     trial_path,
@@ -124,8 +125,8 @@ class Mirror:
     def _sync_facts(self, run: Run, cell: Cell) -> None:
         """Parameters, tags and the split as a dataset; written once per attempt."""
         attempts = self._storage.names(trial_path(cell.trial_id, "attempts"))
-        manifests = [Manifest.find(self._storage, attempt_path(cell.trial_id, a, "manifest.json")) for a in attempts]
-        newest = next((m for m in reversed(manifests) if m is not None), None)
+        manifests, _ = read_manifests(self._storage, cell.trial_id)
+        newest = manifests[-1] if manifests else None
         if newest is None or run.data.tags.get("mixgrid.attempt") == newest.attempt:
             return
         if not run.data.params:
@@ -164,11 +165,8 @@ class Mirror:
         self._client.set_tag(run.info.run_id, _MIRRORED, mirrored)
 
     def _class_names(self, trial_id: str) -> tuple[str, ...]:
-        for attempt in reversed(self._storage.names(trial_path(trial_id, "attempts"))):
-            manifest = Manifest.find(self._storage, attempt_path(trial_id, attempt, "manifest.json"))
-            if manifest is not None:
-                return manifest.class_names
-        return ()
+        manifests, _ = read_manifests(self._storage, trial_id)
+        return manifests[-1].class_names if manifests else ()
 
     def _sync_end(self, run: Run, trial_id: str, state: str) -> None:
         if state == "done":
@@ -201,10 +199,16 @@ def points_of(record: TrainRecord | EvaluationRecord, class_names: Sequence[str]
     points = (
         [] if record.mean_iou is None else [Metric(f"{record.network}/mean_iou", record.mean_iou, stamp, record.step)]
     )
-    for name, iou in zip(class_names, record.class_iou, strict=True):
+    for index, (name, iou) in enumerate(zip(class_names, record.class_iou, strict=False)):  # no names, no classes
         if iou is not None:
-            points.append(Metric(f"{record.network}/iou/{name}", iou, stamp, record.step))
+            points.append(Metric(f"{record.network}/iou/{metric_word(name, index)}", iou, stamp, record.step))
     return points
+
+
+def metric_word(name: str, index: int) -> str:
+    """A class name as MLflow allows it in the name of a metric; with its number where signs had to go."""
+    word = re.sub(r"[^\w\- ]", "_", name)
+    return word if word == name else f"{word}_{index}"
 
 
 def split_input(cell: Cell, manifest: Manifest) -> DatasetInput:

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from experiments.table import Table
 from trainer.build import DTYPES, bare_network, build_mask
-from trainer.checkpoint import from_bytes
+from trainer.checkpoint import from_bytes, seal_of
 from trainer.data.cache import cache_folder, open_cache
 from trainer.data.catalog import open_layout
 from trainer.methods.masks import MaskFn
 from trainer.preview import mix_panels, png_of, scale_for
-from trainer.records import Storage, read_result, trial_path
+from trainer.records import Storage, read_trial, trial_path
 from trainer.spec import NAMED_METHODS, ComplexMask, Mask, Mix, TrialSpec
 
 
@@ -74,10 +74,12 @@ class Labeler:
 
 
 def trained_network(table: Table, storage: Storage, num_classes: int) -> tuple[str, Labeler] | None:
-    """The last finished trial of a table with kept weights, and its student."""
+    """The last finished trial of a table with the weights that its result names, and its student."""
     for cell in reversed(table.cells()):
+        _, result = read_trial(storage, cell.trial_id)
         path = trial_path(cell.trial_id, "weights.pt")
-        if read_result(storage, cell.trial_id) is not None and storage.exists(path):
-            state = from_bytes(storage.read(path))["student"]
-            return f"predictions of {cell.name}", Labeler(cell.spec, state, num_classes)
+        if result is not None and result.weights_sha256 is not None and storage.exists(path):
+            content = storage.read(path)
+            if seal_of(content).sha256_of_file == result.weights_sha256:
+                return f"predictions of {cell.name}", Labeler(cell.spec, from_bytes(content)["student"], num_classes)
     return None

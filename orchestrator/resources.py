@@ -66,7 +66,7 @@ def check_batches(specs: Iterable[TrialSpec], workers: int) -> None:
             batches["unlabeled_batch"] = spec.unlabeled_batch
         for name, batch in batches.items():
             if batch % workers:
-                allowed = ", ".join(str(n) for n in range(1, batch + 1) if batch % n == 0)
+                allowed = ", ".join(str(n) for n in range(1, min(batch, 1024) + 1) if batch % n == 0)
                 raise PlacementError(
                     f"--workers {workers} does not divide {name} {batch} of {spec.method.name}: the number must not "
                     f"depend on the devices, so use {allowed} workers, or change the batch (--set {name}=…)"

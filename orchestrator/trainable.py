@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
 from trainer.host import Progress
-from trainer.records import Manifest, Storage, attempt_path, find_commits, read_failure, trial_path
+from trainer.records import Storage, find_commits, read_failure, read_manifests
 from trainer.spec import RunOptions, TrialSpec
 
 # Attempts in a row without a new checkpoint after which a trial is left to a later run (design section 6).
@@ -126,12 +126,8 @@ def _scaling(placement: Placement) -> Any:
 def stalled_attempts(storage: Storage, trial_id: str, *, since: float) -> int:
     """How many attempts of this run began at the newest checkpoint and made no newer one."""
     newest = newest_step(storage, trial_id)
-    count = 0
-    for attempt in storage.names(trial_path(trial_id, "attempts")):
-        manifest = Manifest.find(storage, attempt_path(trial_id, attempt, "manifest.json"))
-        if manifest is not None and manifest.started >= since and manifest.resumed_from_step == newest:
-            count += 1
-    return count
+    manifests, _ = read_manifests(storage, trial_id)
+    return sum(manifest.started >= since and manifest.resumed_from_step == newest for manifest in manifests)
 
 
 def newest_step(storage: Storage, trial_id: str) -> int:

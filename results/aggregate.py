@@ -13,7 +13,8 @@ from typing import Literal
 
 import pandas as pd
 
-from results.frame import MEAN, Frames
+from results.frame import Frames
+from trainer.spec import MEAN
 
 PolicyName = Literal["last", "best"]
 NetworkName = Literal["student", "teacher"]

@@ -19,16 +19,14 @@ from trainer.records import (
     Manifest,
     Storage,
     TrialState,
-    attempt_path,
     find_commits,
-    read_result,
+    read_manifests,
     read_segments,
+    read_trial,
     trial_path,
-    trial_state,
 )
-from trainer.spec import TrialSpec
+from trainer.spec import MEAN, TrialSpec
 
-MEAN = "mean"
 NETWORKS = ("student", "teacher")
 RESULT_COLUMNS = {
     "trial_id": "str",
@@ -183,77 +181,38 @@ def _frame(lines: Iterable[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.D
 
 def _read_trial(storage: Storage, trial_id: str, include_partial: bool) -> _Reading:
     reading = _read_state(storage, trial_id)
+    manifests, damage = read_manifests(storage, trial_id)
     if include_partial and reading.state.kind == "partial":
-        reading = _with_history(storage, trial_id, reading)
-    manifests, damage = _read_manifests(storage, trial_id)
+        reading = _with_history(storage, trial_id, reading, manifests)
     details = " ".join("; ".join(text for text in (reading.state.detail, *damage) if text).split())
     # A detail names places inside the storage: the same records print the same bytes wherever the storage lies.
     detail = details.replace(storage.locate(trial_path(trial_id)), trial_path(trial_id))
-    return replace(reading, manifests=manifests, state=replace(reading.state, detail=detail))
+    return replace(reading, manifests=tuple(manifests), state=replace(reading.state, detail=detail))
 
 
 def _read_state(storage: Storage, trial_id: str) -> _Reading:
-    try:
-        done = _read_done(storage, trial_id)
-    except DamagedRecord as error:
-        return _Reading(TrialState("partial", detail=f"result not accepted: {error}"))
-    if done is not None:
-        return done
-    state = trial_state(storage, trial_id)  # "done" here: it was finished between the two looks
-    return _read_state(storage, trial_id) if state.kind == "done" else _Reading(state)
-
-
-def _read_done(storage: Storage, trial_id: str) -> _Reading | None:
-    result = read_result(storage, trial_id)
+    state, result = read_trial(storage, trial_id)
     if result is None:
-        return None
-    evaluations = _accepted(result.evaluations, result.class_names, f"the result of {trial_id}")
-    if not any(record.step == result.num_steps for record in evaluations):
-        raise DamagedRecord(f"the result of {trial_id} lacks the evaluation after its last step {result.num_steps}")
+        return _Reading(state)
     counted = frozenset({result.attempt, *(segment.attempt for segment in result.segments)})
-    state = TrialState("done", step=result.num_steps)
-    return _Reading(state, result.class_names, evaluations, counted=counted)
+    return _Reading(state, result.class_names, _in_order(result.evaluations), counted=counted)
 
 
-def _with_history(storage: Storage, trial_id: str, reading: _Reading) -> _Reading:
+def _with_history(storage: Storage, trial_id: str, reading: _Reading, manifests: Sequence[Manifest]) -> _Reading:
     """Add what was judged up to the newest commit whose history can be read; as it was where there is none."""
+    names = {manifest.attempt: manifest.class_names for manifest in manifests}
     for commit in find_commits(storage, trial_id):
         with suppress(DamagedRecord):
-            manifest = Manifest.find(storage, attempt_path(trial_id, commit.attempt, "manifest.json"))
-            if manifest is not None:
-                history = read_segments(storage, trial_id, commit.segments)
-                judged = [record for record in history if isinstance(record, EvaluationRecord)]
-                names = manifest.class_names
-                return replace(reading, class_names=names, evaluations=_accepted(judged, names, f"trial {trial_id}"))
+            history = read_segments(storage, trial_id, commit.segments)
+            judged = [record for record in history if isinstance(record, EvaluationRecord)]
+            found = names.get(commit.attempt, ())
+            if found and all(len(record.class_iou) == len(found) for record in judged):
+                return replace(reading, class_names=found, evaluations=_in_order(judged))
     return reading
 
 
-def _accepted(
-    evaluations: Sequence[EvaluationRecord], class_names: tuple[str, ...], what: str
-) -> tuple[EvaluationRecord, ...]:
-    """Order evaluations by step and network. Raises: DamagedRecord where they cannot be what they claim."""
-    if len({*class_names, MEAN}) != len(class_names) + 1:
-        raise DamagedRecord(f"{what} has class names that repeat, or one named {MEAN!r}")
-    if len({(record.step, record.network) for record in evaluations}) != len(evaluations):
-        raise DamagedRecord(f"{what} judges a network twice at one step")
-    for record in evaluations:
-        defined = [iou for iou in (*record.class_iou, record.mean_iou) if iou is not None]
-        if len(record.class_iou) != len(class_names) or not all(0 <= iou <= 1 for iou in defined):
-            raise DamagedRecord(f"{what} wants {len(class_names)} IoUs in [0, 1] at step {record.step}")
+def _in_order(evaluations: Iterable[EvaluationRecord]) -> tuple[EvaluationRecord, ...]:
     return tuple(sorted(evaluations, key=lambda record: (record.step, NETWORKS.index(record.network))))
-
-
-def _read_manifests(storage: Storage, trial_id: str) -> tuple[tuple[Manifest, ...], list[str]]:
-    """The manifests of a trial by attempt, and a line for each that cannot be read."""
-    manifests, damage = [], []
-    for attempt in storage.names(trial_path(trial_id, "attempts")):
-        try:
-            manifest = Manifest.find(storage, attempt_path(trial_id, attempt, "manifest.json"))
-        except DamagedRecord as error:
-            damage.append(f"manifest not accepted: {error}")
-        else:
-            manifests.extend([manifest] if manifest else [])
-    return tuple(manifests), damage
 
 
 # --- lines of the frames ------------------------------------------------------------------------------------------

@@ -26,26 +26,12 @@ from results.compute import (
     is_leader,
     rows_for_display,
 )
-from results.frame import MEAN
+from results.escaping import escape_csv, escape_latex, escape_markdown, one_line
 from results.published import PublishedScore
+from trainer.spec import MEAN
 
 __all__ = ["FORMATS", "compute_table", "format_latex", "format_table", "write_table"]
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{sign: f"\\{sign}" for sign in "&%_#${}"},
-    **{sign: f"{{{sign}}}" for sign in "[]*"},  # options and star of the line break before
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "–": r"\textendash{}",
-    "…": r"\ldots{}",
-    "†": r"$^{\dagger}$",
-}
 PREAMBLE = (
     r"\documentclass{article}",
     r"\usepackage[margin=15mm]{geometry}",
@@ -84,7 +70,7 @@ def format_csv(table: ComputedTable) -> str:
 
 def _wide_line(table: ComputedTable, line: Line) -> list[str]:
     networks = "+".join(line.networks) or table.selection.network
-    values = [line.label, table.selection.policy, networks, "+".join(table.eval_sizes)]
+    values = [escape_csv(line.label), table.selection.policy, networks, "+".join(table.eval_sizes)]
     for cell, published in zip(line.cells, line.published, strict=True):
         values += _cell_values(cell) + (_published_values(published) if table.citation else [])
     return values
@@ -110,7 +96,7 @@ def format_csv_long(table: ComputedTable) -> str:
         places.setdefault((str(row), str(trial_id)), []).append(lines)
     written = [[*head, *(f"iou_{name}" for name in classes)]]
     for row, fraction, seed, trial_id, state, *_ in table.trials.itertuples(index=False):
-        start = [row, fraction, str(seed), trial_id, state]
+        start = [escape_csv(row), fraction, str(seed), trial_id, state]
         empty = ["", "", table.selection.policy, ""] + [""] * (1 + len(classes))
         judged = [_judged(lines, table.selection.policy, [MEAN, *classes]) for lines in places.get((row, trial_id), ())]
         written += [[*start, *values] for values in judged or [empty]]
@@ -146,15 +132,6 @@ def format_markdown(table: ComputedTable) -> str:
     return "\n\n".join([grid, escape_markdown(caption(table)), *(["\n".join(notes)] if notes else [])]) + "\n"
 
 
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\|`*_<>\[\]~$#])", r"\\\1", _one_line(text))
-
-
-def _one_line(text: str) -> str:
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
-
-
 def _absences(table: ComputedTable) -> Iterable[str]:
     for line in table.lines:
         for cell in line.cells:
@@ -171,12 +148,6 @@ def format_latex(table: ComputedTable, *, standalone: bool = False) -> str:
     if standalone:
         lines = [*PREAMBLE, *lines, "\\end{document}"]
     return "\n".join([*_provenance(table), *lines]) + "\n"
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is, on one line, anywhere outside of math."""
-    escaped = "".join(LATEX.get(sign, sign) for sign in _one_line(text))
-    return re.sub("-(?=-)", "-{}", escaped)  # two hyphens stay two
 
 
 def _latex_float(table: ComputedTable) -> list[str]:
@@ -225,15 +196,15 @@ def _latex_cell(table: ComputedTable, line: Line, column: int) -> str:
 
 def _provenance(table: ComputedTable) -> Iterable[str]:
     """Comments: what table this is, the trials and code behind each cell, and every warning."""
-    yield f"% {DEMONSTRATION}" if table.is_demonstration else f"% mixgrid table {_one_line(table.name)}"
+    yield f"% {DEMONSTRATION}" if table.is_demonstration else f"% mixgrid table {one_line(table.name)}"
     for line in table.lines:
         for cell in line.cells:
             if cell is not None:
                 code = sorted({table.code[name] for name in cell.trial_ids if name in table.code}) or ["unknown"]
                 state = "" if cell.is_complete else f"; seeds {cell.state}"
-                place = f"{_one_line(cell.row)}, {cell.label_fraction}: n {cell.n}/{cell.expected}{state}"
+                place = f"{one_line(cell.row)}, {cell.label_fraction}: n {cell.n}/{cell.expected}{state}"
                 yield f"% {place}; trials {', '.join(cell.trial_ids)}; code {', '.join(code)}"
-    yield from (f"% warning: {_one_line(warning)}" for warning in table.warnings)
+    yield from (f"% warning: {one_line(warning)}" for warning in table.warnings)
 
 
 FORMATS: Mapping[str, Callable[[ComputedTable], str]] = {

@@ -7,7 +7,6 @@ whose files have their sealed digests counts; a damaged one falls back to the on
 import hashlib
 import io
 import logging
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from trainer.records import (
     FileSeal,
     Storage,
     attempt_path,
+    checkpoint_folders,
     checkpoint_name,
     find_commits,
     read_segments,
@@ -70,34 +70,52 @@ def read_state(storage: Storage, commit: Commit) -> Any:
         raise DamagedRecord(f"{storage.locate(path)} was changed after it was written")
     try:
         return from_bytes(content)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # torch.load raises whatever a damaged file provokes
         raise DamagedRecord(f"{storage.locate(path)} holds more than tensors, numbers and words: not loaded") from error
 
 
 def newest_checkpoint(storage: Storage, trial_id: str) -> tuple[Commit, Any] | None:
     """The newest valid checkpoint over all attempts and its state; damaged ones are passed over with a warning.
 
-    Valid means that its state and every record of the history behind it are what was written.
+    Valid means that its state and every record of the history behind it are what was written, up to its step. Another
+    attempt may go on meanwhile and remove what we have just found: there is none only where two looks see the same.
     """
-    for commit in find_commits(storage, trial_id):
-        try:
-            for _ in read_segments(storage, trial_id, commit.segments):
-                pass
-            return commit, read_state(storage, commit)
-        except DamagedRecord as error:
-            _LOG.warning("checkpoint after step %d is not used: %s", commit.step, error)
-    return None
+    refused: set[tuple[str, int]] = set()
+    seen: list[tuple[str, str]] | None = None
+    while True:
+        before, seen = seen, checkpoint_folders(storage, trial_id)
+        commits = (commit for commit in find_commits(storage, trial_id) if (commit.attempt, commit.step) not in refused)
+        commit = next(commits, None)
+        if commit is None and seen == before:
+            return None
+        if commit is not None:
+            try:
+                return commit, _verified_state(storage, commit)
+            except DamagedRecord as error:
+                _LOG.warning("checkpoint after step %d is not used: %s", commit.step, error)
+                refused.add((commit.attempt, commit.step))
 
 
-def prune(storage: Storage, trial_id: str, attempt: str, committed: Sequence[int]) -> None:
-    """Keep the newest two checkpoints of this attempt, and of older attempts none that they make useless."""
+def _verified_state(storage: Storage, commit: Commit) -> Any:
+    for record in read_segments(storage, commit.trial_id, commit.segments):
+        if record.step > commit.step:
+            raise DamagedRecord(f"its history goes on to step {record.step}")
+    return read_state(storage, commit)
+
+
+def prune(storage: Storage, trial_id: str, attempt: str, committed: Sequence[int]) -> list[int]:
+    """Keep the newest two checkpoints of this attempt, and of older attempts none that they make useless.
+
+    Returns: those of `committed` that stay.
+    """
+    kept = list(committed[-_KEPT:])
     for step in committed[:-_KEPT]:
         _remove(storage, trial_id, attempt, step)
-    if len(committed) < _KEPT:
-        return
-    for commit in find_commits(storage, trial_id):
-        if commit.attempt < attempt and commit.step <= committed[-_KEPT]:
-            _remove(storage, trial_id, commit.attempt, commit.step)
+    if len(kept) == _KEPT:
+        for commit in find_commits(storage, trial_id):
+            if commit.attempt < attempt and commit.step <= kept[0]:
+                _remove(storage, trial_id, commit.attempt, commit.step)
+    return kept
 
 
 def _remove(storage: Storage, trial_id: str, attempt: str, step: int) -> None:

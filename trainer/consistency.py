@@ -48,6 +48,8 @@ def refuse_other_judgements(spec: TrialSpec, judged: Sequence[tuple[int, str]], 
         judged: (step, network) of each, in any order.
     Raises: ValueError naming one that is missing in number, given twice, or not asked for.
     """
+    if until > spec.num_steps:
+        raise ValueError(f"{until} updates are more than the {spec.num_steps} of the spec")
     if len(set(judged)) != len(judged):
         raise ValueError("a network is judged twice at one step")
     strange = [f"{network} at step {step}" for step, network in judged if not _is_asked_for(spec, step, network, until)]

@@ -89,6 +89,11 @@ def agree(flag: bool, device: torch.device) -> bool:
     return bool(word.item())
 
 
+def launched_rank() -> int:
+    """This process's rank by torchrun's environment, before there is a group; 0 for a process alone."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextmanager
 def torchrun_group(device: str) -> Iterator[None]:
     """A process group from torchrun's environment variables, where they are set; else this process alone."""

@@ -1,7 +1,7 @@
 """The trainer's only view of the outside: where progress goes, and whether to stop."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Protocol
 
@@ -30,10 +30,15 @@ class NoHost:
 
 
 class ProcessHost(NoHost):
-    """A process of its own, alone or under torchrun or Slurm: it stops on SIGTERM, SIGINT or SIGUSR1."""
+    """A process of its own, alone or under torchrun or Slurm: it stops on SIGTERM, SIGINT or SIGUSR1.
 
-    def __init__(self) -> None:
+    Args:
+        is_asked_to_stop: asked where no signal came.
+    """
+
+    def __init__(self, is_asked_to_stop: Callable[[], bool] = lambda: False) -> None:
         self._stop = False
+        self._is_asked_to_stop = is_asked_to_stop
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._note)
 
@@ -48,8 +53,8 @@ class ProcessHost(NoHost):
             print(" ".join(f"{name}={_short(value)}" for name, value in progress.items()), flush=True)
 
     def stop_requested(self, step: int) -> bool:
-        """Whether a signal came."""
-        return self._stop
+        """Whether a signal or a word came."""
+        return self._stop or self._is_asked_to_stop()
 
 
 def _short(value: float | int | str) -> str:

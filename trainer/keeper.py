@@ -74,7 +74,7 @@ class StorageKeeper(Keeper):
         )
         seal_checkpoint(storage, commit)
         self._committed.append(step)
-        prune(storage, trial_id, attempt.name, self._committed)
+        self._committed = prune(storage, trial_id, attempt.name, self._committed)
         attempt.write_log()
 
     def remove_checkpoints(self) -> None:

@@ -11,43 +11,64 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pyarrow.fs as arrow_fs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from trainer.spec import TrialSpec
+from trainer.consistency import refuse_other_ious, refuse_other_judgements
+from trainer.remote import advice, is_gone, open_remote, put, refuse_missing_bucket, without_keys
+from trainer.spec import ClassNames, TrialSpec
 
 # --- storage ------------------------------------------------------------------------------------------------------
 
 
 class Storage:
-    """A folder that may be local or remote; paths inside it are relative, with forward slashes."""
+    """A folder that may be local or remote; paths inside it are relative, with forward slashes.
+
+    `name` is for persons; `url` may hold keys and is for programs only. Where storage cannot tell whether something is
+    there, every question raises an OSError that names the path: "not found" is said of what is not there alone.
+    """
+
+    _secrets: tuple[str, ...] = ()
+    _is_confirmed = False
 
     def __init__(self, url: str) -> None:
         self.url = url
         if "://" in url:
-            self._filesystem, self._root = arrow_fs.FileSystem.from_uri(url)
+            remote = open_remote(url)
+            self._filesystem, self._root, self._secrets = remote.filesystem, remote.root, remote.secrets
         else:
             self._filesystem, self._root = arrow_fs.LocalFileSystem(), str(Path(url).expanduser().absolute())
         self.is_local = isinstance(self._filesystem, arrow_fs.LocalFileSystem)
 
+    @property
+    def name(self) -> str:
+        """What a person calls this storage."""
+        return self._root if self.is_local else without_keys(self.url)
+
     def locate(self, path: str) -> str:
         """Where `path` lies, as a person would write it."""
-        return f"{self._root}/{path}" if self.is_local else f"{self.url.rstrip('/')}/{path}"
+        return f"{self.name}/{path}"
+
+    def url_of(self, path: str) -> str:
+        """Where `path` lies, for a program that opens it: with keys and all else the URL says."""
+        place, mark, words = self.url.partition("?")
+        return f"{self._root}/{path}" if self.is_local else f"{place.rstrip('/')}/{path}{mark}{words}"
 
     def _full(self, path: str) -> str:
         parts = path.split("/")
         if any(part in ("", ".", "..") for part in parts):
-            raise ValueError(f"{path!r} is no path inside the storage {self.url}")
+            raise ValueError(f"{path!r} is no path inside the storage {self.name}")
         return f"{self._root}/{path}"
 
     def read(self, path: str) -> bytes:
         """Read a file. Raises: FileNotFoundError where there is none."""
-        with self._filesystem.open_input_stream(self._full(path)) as stream:
+        full = self._full(path)
+        with self._asking("read", path), self._filesystem.open_input_stream(full) as stream:
             return bytes(stream.read())
 
     def write(self, path: str, content: bytes) -> None:
@@ -60,34 +81,44 @@ class Storage:
             if self.is_local:
                 _write_local(Path(full), content)
             else:
-                with self._filesystem.open_output_stream(full) as stream:
-                    stream.write(content)
+                put(self._filesystem, full, content)
         except OSError as error:
-            raise OSError(f"cannot write {self.locate(path)} ({self._free_space()}): {error}") from error
+            raise self._explained("write", path, error) from None
 
     def _free_space(self) -> str:
         with suppress(OSError):
-            if self.is_local:
-                stat = os.statvfs(next(p for p in (Path(self._root), *Path(self._root).parents) if p.exists()))
-                return f"{stat.f_bavail * stat.f_frsize / 2**20:.0f} MiB free"
+            stat = os.statvfs(next(p for p in (Path(self._root), *Path(self._root).parents) if p.exists()))
+            return f"{stat.f_bavail * stat.f_frsize / 2**20:.0f} MiB free"
         return "free space unknown"
 
     def names(self, path: str) -> list[str]:
         """Sorted names of the files and folders directly below `path`; empty where there is no such folder."""
         selector = arrow_fs.FileSelector(self._full(path), allow_not_found=True)
         try:
-            return sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+            with self._asking("list", path):
+                names = sorted(info.base_name for info in self._filesystem.get_file_info(selector))
         except NotADirectoryError:
             return []
+        if not names:
+            self._confirm("list", path)
+        return names
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self._filesystem.get_file_info(self._full(path)).type != arrow_fs.FileType.NotFound)
+        return bool(self._look_at(path).type != arrow_fs.FileType.NotFound)
 
     def modified(self, path: str) -> float:
         """Time of the last change by the storage's clock, in unix seconds; 0 where there is nothing."""
-        info = self._filesystem.get_file_info(self._full(path))
+        info = self._look_at(path)
         return info.mtime_ns / 1e9 if info.mtime_ns else 0.0
+
+    def _look_at(self, path: str) -> arrow_fs.FileInfo:
+        full = self._full(path)
+        with self._asking("look at", path):
+            info = self._filesystem.get_file_info(full)
+        if info.type == arrow_fs.FileType.NotFound:
+            self._confirm("look at", path)
+        return info
 
     def now(self) -> float:
         """The storage's clock, in unix seconds: what a file written now is stamped with."""
@@ -100,11 +131,41 @@ class Storage:
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; nothing happens where there is none."""
         full = self._full(path)
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._asking("remove", path):
             if self._filesystem.get_file_info(full).type == arrow_fs.FileType.Directory:
                 self._filesystem.delete_dir(full)
             else:
                 self._filesystem.delete_file(full)
+
+    @contextmanager
+    def _asking(self, what: str, path: str) -> Iterator[None]:
+        """Let an answer other than "not found" say what could not be done, and where."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            self._confirm(what, path)
+            raise
+        except OSError as error:
+            if is_gone(error):
+                raise FileNotFoundError(f"{self.locate(path)} is gone") from None
+            raise self._explained(what, path, error) from None
+
+    def _confirm(self, what: str, path: str) -> None:
+        """That nothing was found counts in a bucket that is there: without one every trial would read as missing."""
+        if self._is_confirmed or self.is_local:
+            return
+        try:
+            refuse_missing_bucket(self._filesystem, self._root)
+        except OSError as error:
+            raise self._explained(what, path, error) from None
+        self._is_confirmed = True
+
+    def _explained(self, what: str, path: str, error: OSError) -> OSError:
+        space = f" ({self._free_space()})" if what == "write" and self.is_local else ""
+        message = f"cannot {what} {self.locate(path)}{space}: {error}{advice(str(error))}"
+        for secret in self._secrets:
+            message = message.replace(secret, "…")
+        return OSError(message)
 
 
 def _write_local(target: Path, content: bytes) -> None:
@@ -129,17 +190,21 @@ class DamagedRecord(ValueError):  # noqa: N818  (it names what was found, not th
 
 
 RecordT = TypeVar("RecordT", bound="Record")
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+"""What is counted: a number that every reader can hold."""
+FileWord = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name inside a folder: it cannot lead elsewhere."""
 
 
 class Record(BaseModel):
     """A frozen record that is written sealed and refuses to be read broken. Unknown fields are kept out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def sealed(self) -> bytes:
         """JSON bytes with the digest of everything else under "sha256"."""
         body = self.model_dump(mode="json")
-        return (json.dumps({**body, "sha256": _digest_of(body)}, indent=1, sort_keys=True) + "\n").encode()
+        return (json.dumps({**body, "sha256": _sha256(_canonical(body))}, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
     def opened(cls, content: bytes, *, where: str) -> Self:
@@ -147,34 +212,42 @@ class Record(BaseModel):
         try:
             body = json.loads(content)
             seal = body.pop("sha256")
+            text = _canonical(body)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise DamagedRecord(f"{where} is not a sealed record: {error}") from error
-        if seal != _digest_of(body):
+        if seal != _sha256(text):
             raise DamagedRecord(f"{where} was changed after it was written (its sha256 does not fit)")
         try:
-            return cls.model_validate(body)
+            return cls.model_validate_json(text, strict=True)  # strict: "5" and true are no numbers
         except ValidationError as error:
             raise DamagedRecord(f"{where} does not fit its schema: {error}") from error
 
     @classmethod
     def find(cls, storage: Storage, path: str) -> Self | None:
         """Read a record, None where there is none. Raises: DamagedRecord."""
+        where = storage.locate(path)
         try:
-            content = storage.read(path)
+            with suppress(DamagedRecord):
+                return cls.opened(storage.read(path), where=where)
+            # A store may have got a new one between the questions for its length and for its bytes: look again.
+            return cls.opened(storage.read(path), where=where)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls.opened(content, where=storage.locate(path))
 
 
-def _digest_of(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _canonical(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class TrainRecord(Record):
     """Means of the training scalars since the record before, at `step` updates done; `time` in unix seconds."""
 
     kind: Literal["train"] = "train"
-    step: int
+    step: Whole
     time: float
     scalars: dict[str, float]
 
@@ -183,18 +256,26 @@ class EvaluationRecord(Record):
     """One network judged after `step` updates.
 
     `confusion` [C][C] counts pixels, rows truth, columns prediction; `class_iou` [C] in [0, 1] with None where a class
-    is in neither; `mean_iou` is the mean over the others; `eval_size` is (height, width) of what was compared.
+    is in neither; `mean_iou` is the mean over the others; `eval_size` is (height, width) of what was compared. Numbers
+    that do not follow from the counts make no record.
     """
 
     kind: Literal["evaluation"] = "evaluation"
-    step: int
+    step: Whole
     time: float
     network: Literal["student", "teacher"]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[Whole, ...], ...]
     class_iou: tuple[float | None, ...]
     mean_iou: float | None
-    num_undefined: int
-    eval_size: tuple[int, int]
+    num_undefined: Whole
+    eval_size: tuple[Whole, Whole]
+
+    @model_validator(mode="after")
+    def _numbers_follow_from_counts(self) -> Self:
+        refuse_other_ious(self.confusion, self.class_iou, self.mean_iou)
+        if self.num_undefined != self.class_iou.count(None):
+            raise ValueError(f"num_undefined {self.num_undefined} is not the number of classes without an IoU")
+        return self
 
 
 class Digests(Record):
@@ -213,35 +294,35 @@ class Manifest(Record):
     trial_id: str
     attempt: str
     started: float
-    resumed_from_step: int
+    resumed_from_step: Whole
     resumed_from_attempt: str | None
     digests: Digests
     versions: dict[str, str]
     host: str
-    pid: int
+    pid: Whole
     device: str
-    world_size: int
-    threads: int
+    world_size: Whole
+    threads: Whole
     activation_checkpointing: bool = False
     options: dict[str, Any]
-    class_names: tuple[str, ...]
-    num_labeled: int
-    num_unlabeled: int
+    class_names: ClassNames
+    num_labeled: Whole
+    num_unlabeled: Whole
     labeled_names: tuple[str, ...]
 
 
 class Segment(Record):
     """One file of metric records that belongs to a history."""
 
-    attempt: str
-    file: str
+    attempt: FileWord
+    file: FileWord
     sha256_of_file: str
 
 
 class FileSeal(Record):
     """Length and SHA-256 of one file."""
 
-    num_bytes: int
+    num_bytes: Whole
     sha256_of_file: str
 
 
@@ -250,10 +331,10 @@ class Commit(Record):
 
     trial_id: str
     attempt: str
-    step: int
+    step: Whole
     time: float
     digests: Digests
-    world_size: int
+    world_size: Whole
     wall_seconds: float
     files: dict[str, FileSeal]
     segments: tuple[Segment, ...]
@@ -263,12 +344,12 @@ class Result(Record):
     """The last thing a trial writes: it is done. `evaluations` hold every judgement of its history."""
 
     trial_id: str
-    attempt: str
-    num_steps: int
+    attempt: FileWord
+    num_steps: Whole
     finished: float
     wall_seconds: float
     spec: dict[str, Any]
-    class_names: tuple[str, ...]
+    class_names: ClassNames
     digests: Digests
     evaluations: tuple[EvaluationRecord, ...]
     segments: tuple[Segment, ...]
@@ -287,7 +368,7 @@ class Failure(Record):
     reason: FailureReason
     message: str
     trace_tail: str
-    step: int
+    step: Whole
     failed: float
 
 
@@ -296,11 +377,11 @@ class Ending(Record):
 
     trial_id: str
     attempt: str
-    rank: int
+    rank: Whole
     kind: EndingKind
     message: str
     trace_tail: str
-    step: int
+    step: Whole
     time: float
 
 
@@ -309,8 +390,8 @@ class ProgressRecord(Record):
 
     trial_id: str
     attempt: str
-    step: int
-    num_steps: int
+    step: Whole
+    num_steps: Whole
     steps_per_second: float
     time: float
 
@@ -320,7 +401,7 @@ class DriverRecord(Record):
 
     driver: str
     host: str
-    pid: int
+    pid: Whole
     process_started: float
     table: str
     trial_ids: tuple[str, ...]
@@ -370,14 +451,40 @@ def segment_name(step: int) -> str:
 def find_commits(storage: Storage, trial_id: str) -> list[Commit]:
     """The sealed checkpoints of a trial over all its attempts, newest first; damaged markers are left out."""
     commits = []
-    for attempt in storage.names(trial_path(trial_id, "attempts")):
-        for name in storage.names(attempt_path(trial_id, attempt)):
-            if name.startswith("checkpoint-"):
-                with suppress(DamagedRecord):
-                    commit = Commit.find(storage, attempt_path(trial_id, attempt, name, "commit.json"))
-                    if commit is not None and (commit.trial_id, commit.attempt) == (trial_id, attempt):
-                        commits.append(commit)
+    for attempt, name in checkpoint_folders(storage, trial_id):
+        with suppress(DamagedRecord):
+            commit = Commit.find(storage, attempt_path(trial_id, attempt, name, "commit.json"))
+            if commit is not None and _lies_at(commit, trial_id, attempt, name):
+                commits.append(commit)
     return sorted(commits, key=lambda commit: (commit.step, commit.time), reverse=True)
+
+
+def checkpoint_folders(storage: Storage, trial_id: str) -> list[tuple[str, str]]:
+    """Attempt and name of every checkpoint of a trial, sealed or not, older attempts first."""
+    attempts = storage.names(trial_path(trial_id, "attempts"))
+    names = ((attempt, name) for attempt in attempts for name in storage.names(attempt_path(trial_id, attempt)))
+    return [(attempt, name) for attempt, name in names if name.startswith("checkpoint-")]
+
+
+def _lies_at(commit: Commit, trial_id: str, attempt: str, name: str) -> bool:
+    place = (commit.trial_id, commit.attempt, checkpoint_name(commit.step))
+    return place == (trial_id, attempt, name)
+
+
+def read_manifests(storage: Storage, trial_id: str) -> tuple[list[Manifest], list[str]]:
+    """The manifests of a trial by attempt, and a line for each that cannot be read or is another attempt's."""
+    manifests, damage = [], []
+    for attempt in storage.names(trial_path(trial_id, "attempts")):
+        path = attempt_path(trial_id, attempt, "manifest.json")
+        try:
+            manifest = Manifest.find(storage, path)
+            if manifest is not None and (manifest.trial_id, manifest.attempt) != (trial_id, attempt):
+                raise DamagedRecord(f"{storage.locate(path)} is that of {manifest.trial_id}, {manifest.attempt}")
+        except DamagedRecord as error:
+            damage.append(f"manifest not accepted: {error}")
+        else:
+            manifests += [] if manifest is None else [manifest]
+    return manifests, damage
 
 
 def write_segment(storage: Storage, *, trial_id: str, attempt: str, step: int, records: Sequence[Record]) -> Segment:
@@ -391,6 +498,7 @@ def read_segments(
     storage: Storage, trial_id: str, segments: Sequence[Segment]
 ) -> Iterator[TrainRecord | EvaluationRecord]:
     """The metric records of a history, in order of steps. Raises: DamagedRecord."""
+    step = 0
     for segment in segments:
         path = attempt_path(trial_id, segment.attempt, segment.file)
         try:
@@ -399,9 +507,24 @@ def read_segments(
             raise DamagedRecord(f"{storage.locate(path)} is gone, but a checkpoint or result counts on it") from error
         if hashlib.sha256(content).hexdigest() != segment.sha256_of_file:
             raise DamagedRecord(f"{storage.locate(path)} was changed after it was written")
-        for line in content.decode().splitlines():
-            body = json.loads(line)
-            yield (EvaluationRecord if body["kind"] == "evaluation" else TrainRecord).model_validate(body)
+        for record in _records_in(content, where=storage.locate(path)):
+            if record.step < step:
+                raise DamagedRecord(f"{storage.locate(path)} goes back from step {step} to {record.step}")
+            step = record.step
+            yield record
+
+
+def _records_in(content: bytes, *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
+    try:
+        for line in content.splitlines():
+            yield _METRIC_RECORD.validate_json(line, strict=True)
+    except ValidationError as error:
+        raise DamagedRecord(f"{where} holds what is no metric record: {error}") from error
+
+
+_METRIC_RECORD: TypeAdapter[TrainRecord | EvaluationRecord] = TypeAdapter(
+    Annotated[TrainRecord | EvaluationRecord, Field(discriminator="kind")]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,19 +538,25 @@ class TrialState:
 
 def trial_state(storage: Storage, trial_id: str) -> TrialState:
     """Done is what a valid result says; failed what a failure says; partial has a checkpoint; else missing."""
+    return read_trial(storage, trial_id)[0]
+
+
+def read_trial(storage: Storage, trial_id: str) -> tuple[TrialState, Result | None]:
+    """The state of a trial, and its result where it is done: one look at storage, so that both say the same."""
     detail = ""
     try:
         result = read_result(storage, trial_id)
     except DamagedRecord as error:
         result, detail = None, f"result not accepted: {error}"
     if result is not None:
-        return TrialState("done", step=result.num_steps)
+        return TrialState("done", step=result.num_steps), result
     failure = read_failure(storage, trial_id)
     if failure is not None:
-        return TrialState("failed", step=failure.step, detail=f"{failure.reason}: {failure.message}")
+        return TrialState("failed", step=failure.step, detail=f"{failure.reason}: {failure.message}"), None
     commits = find_commits(storage, trial_id)
     kind: Literal["partial", "missing"] = "partial" if commits or detail else "missing"
-    return TrialState(kind, step=commits[0].step if commits else 0, detail=detail or last_words(storage, trial_id))
+    step = commits[0].step if commits else 0
+    return TrialState(kind, step=step, detail=detail or last_words(storage, trial_id)), None
 
 
 def last_words(storage: Storage, trial_id: str) -> str:
@@ -473,17 +602,37 @@ def read_progress(storage: Storage, trial_id: str, attempt: str) -> ProgressReco
 
 
 def read_result(storage: Storage, trial_id: str) -> Result | None:
-    """The result of a trial, None where there is none. Raises: DamagedRecord, also for another trial's result."""
+    """The result of a trial, None where there is none.
+
+    Raises: DamagedRecord, also for another trial's result and for one that contradicts itself or its spec.
+    """
     result = Result.find(storage, trial_path(trial_id, "result.json"))
     if result is None:
         return None
     try:
-        owner = TrialSpec.model_validate(result.spec).trial_id
+        spec = TrialSpec.model_validate(result.spec)
     except ValidationError as error:
         raise DamagedRecord(f"the result of {trial_id} holds an invalid spec: {error}") from error
-    if (result.trial_id, owner) != (trial_id, trial_id):
-        raise DamagedRecord(f"the result in the folder of {trial_id} belongs to {owner}")
+    if (result.trial_id, spec.trial_id) != (trial_id, trial_id):
+        raise DamagedRecord(f"the result in the folder of {trial_id} belongs to {spec.trial_id}")
+    if result.num_steps != spec.num_steps:
+        raise DamagedRecord(f"the result of {trial_id} is after {result.num_steps} steps, its spec {spec.num_steps}")
+    refuse_contradictions(result.evaluations, result.class_names, spec, until=spec.num_steps)
     return result
+
+
+def refuse_contradictions(
+    evaluations: Sequence[EvaluationRecord], class_names: Sequence[str], spec: TrialSpec, *, until: int
+) -> None:
+    """Raises: DamagedRecord where evaluations of a trial's first `until` updates cannot be those its spec asks for."""
+    size = (spec.dataset.height, spec.dataset.width)
+    try:
+        refuse_other_judgements(spec, [(record.step, record.network) for record in evaluations], until=until)
+        for record in evaluations:
+            if len(record.class_iou) != len(class_names) or record.eval_size != size:
+                raise ValueError(f"{len(class_names)} classes at {size} are wanted at step {record.step}")
+    except ValueError as error:
+        raise DamagedRecord(f"the evaluations of {spec.trial_id} contradict each other or its spec: {error}") from error
 
 
 def read_failure(storage: Storage, trial_id: str) -> Failure | None:
@@ -497,12 +646,15 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
 # Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
 _NOT_DECIDING = {
     "checkpoint.py",
+    "consistency.py",
     "errors.py",
+    "fitting.py",
     "host.py",
     "journal.py",
     "keeper.py",
     "preview.py",
     "records.py",
+    "remote.py",
     "run.py",
     "watchdog.py",
 }

@@ -24,6 +24,7 @@ from trainer.data.cache import CachedSplit, cache_folder
 from trainer.data.splits import Split
 from trainer.distributed import rank, world_size
 from trainer.errors import SetupError
+from trainer.fitting import refuse_unfit
 from trainer.host import Host, Progress
 from trainer.journal import Journal, NonFiniteLoss
 from trainer.keeper import StorageKeeper
@@ -228,9 +229,10 @@ class Attempt:
             return StorageKeeper(self, trial, digests, started, None, Journal((), ()))
         if commit.digests != digests and not self.options.accept_change:
             raise ChangedSinceCheckpoint(explain_change(self.spec.trial_id, commit, digests))
-        trial.load_state_dict(state["trial"])
         records = read_segments(self.storage, self.spec.trial_id, commit.segments)
         evaluations = [record for record in records if isinstance(record, EvaluationRecord)]
+        refuse_unfit(trial, state, evaluations, step=commit.step)
+        trial.load_state_dict(state["trial"])
         keeper = StorageKeeper(self, trial, digests, started, commit, Journal(commit.segments, evaluations))
         keeper.window.load_state_dict(state["window"], trial.device)
         _LOG.info("resumed after step %d of attempt %s", commit.step, commit.attempt)
@@ -281,7 +283,7 @@ class Attempt:
             world_size=world_size(),
             threads=self.options.threads,
             activation_checkpointing=self.saves_memory,
-            options=self.options.model_dump(mode="json"),
+            options={**self.options.model_dump(mode="json"), "storage": self.storage.name},  # its URL may hold keys
             class_names=class_names,
             num_labeled=len(split.labeled),
             num_unlabeled=len(split.unlabeled),

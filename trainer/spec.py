@@ -483,6 +483,10 @@ class RunOptions(Part):
     activation_checkpointing: bool = False
     deterministic: bool = False
 
+    def changed(self, **fields: Any) -> "RunOptions":
+        """These options with some fields changed and checked."""
+        return RunOptions(**{**self.model_dump(), **fields})
+
     def checkpoint_interval(self, num_steps: int) -> int:
         """Steps between two checkpoints: as asked, or a twentieth of the trial within 25..1000."""
         return self.checkpoint_every or min(1000, max(25, num_steps // 20))

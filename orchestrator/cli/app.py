@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import data, grid, output, trial
+from orchestrator.cli import data, grid, keeping, output, trial
 
 app = typer.Typer(
     name="mixgrid",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 grid.register(app)
 output.register(app)
+keeping.register(app)
 trial.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(output.preview_app, name="preview")

@@ -7,13 +7,15 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import TypeAdapter
 
 from experiments import TABLES
-from experiments.table import Table, TableError, find_table
+from experiments.table import Cell, Table, TableError, find_table
 from trainer.records import Storage
+from trainer.spec import RunOptions
 
 TableWord = Annotated[
     str | None,
@@ -59,12 +61,15 @@ class Selection:
 
         Raises: TableError.
         """
-        chosen = self if self.table is not None else self._over_last(storage)
+        chosen = self.settled(storage)
         assert chosen.table is not None
         table = find_table(chosen.table, TABLES).changed(chosen.settings or [])
         return table.selected(chosen.rows, chosen.fractions, chosen.seeds)
 
-    def _over_last(self, storage: Storage) -> "Selection":
+    def settled(self, storage: Storage) -> "Selection":
+        """These words; where they name no table, over those of the last run. Raises: TableError."""
+        if self.table is not None:
+            return self
         last = last_selection(storage)
         return Selection(
             last.table,
@@ -73,6 +78,12 @@ class Selection:
             self.fractions or last.fractions,
             self.seeds or last.seeds,
         )
+
+    def words_for(self, cell: Cell) -> list[str]:
+        """The words of a command line that choose one cell of the table."""
+        settings = [word for setting in self.settings or [] for word in ("--set", setting)]
+        place = ["--rows", cell.row, "--fractions", str(cell.label_fraction), "--seeds", str(cell.seed)]
+        return [str(self.table), *settings, *place]
 
     def remember(self, storage: Storage) -> None:
         """Note what was run, for commands that name no table."""
@@ -106,32 +117,85 @@ def _selection_options(
     return Chosen(Selection(table, settings, rows, fractions, seeds), Storage(storage))
 
 
-def on_table(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that every command on a table has; its first argument becomes what they chose.
+def _trial_options(
+    data: DataFolder = "data",
+    cache: CacheFolder = None,
+    weights: WeightsFolder = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where trials compute.")] = "auto",
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
+    keep: Annotated[
+        Literal["weights", "checkpoints", "nothing"], typer.Option(help="What stays of a trial that is done.")
+    ] = "weights",
+    accept_change: Annotated[
+        bool, typer.Option("--accept-change", help="Go on with half-done trials though code or data changed.")
+    ] = False,
+    hang_seconds: Annotated[float, typer.Option(help="End and retry a process without a step for so long.")] = 1800.0,
+    progress_seconds: Annotated[float, typer.Option(hidden=True, help="How often a trial says how far it is.")] = 10.0,
+    activation_checkpointing: Annotated[
+        bool, typer.Option("--activation-checkpointing", help="Save memory, take time; the numbers stay.")
+    ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits on every run on one kind of GPU; takes time.")
+    ] = False,
+) -> RunOptions:
+    return RunOptions(
+        data=data,
+        cache=cache,
+        weights=weights,
+        device=device,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        accept_change=accept_change,
+        hang_seconds=hang_seconds,
+        progress_seconds=progress_seconds,
+        activation_checkpointing=activation_checkpointing,
+        deterministic=deterministic,
+    )
 
-    So `--set`, `--rows`, `--fractions` and `--seeds` are declared once and mean the same everywhere.
+
+Command = Callable[..., None]
+
+
+def _making(argument: str, make: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Give a command the options of `make`; what it makes of them becomes one argument of the command.
+
+    So an option is declared once and means the same everywhere.
     """
-    shared = inspect.signature(_selection_options)
-    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = inspect.signature(make).parameters
 
-    @functools.wraps(command)
-    def with_selection(**given: Any) -> None:
-        chosen = _selection_options(**{name: given.pop(name) for name in shared.parameters})
-        command(chosen, **given)
+    def give(command: Command) -> Command:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != argument]
 
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared.parameters.values(), *own)]
-    with_selection.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_selection.__annotations__ = {p.name: p.annotation for p in parameters}
-    return with_selection
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            made = make(**{name: given.pop(name) for name in shared})
+            command(**{argument: made}, **given)
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own)]
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+        return with_options
+
+    return give
+
+
+on_table = _making("chosen", _selection_options)
+"""A command on a part of a table: its argument `chosen` is what was chosen."""
+
+that_trains = _making("options", _trial_options)
+"""A command that trains: its argument `options` is those of trials, their storage still to be named."""
 
 
 def last_selection(storage: Storage) -> Selection:
     """What was last run on a storage. Raises: TableError where nothing was."""
     try:
-        return Selection(**json.loads(storage.read(_LAST_RUN)))
-    except (FileNotFoundError, ValueError, TypeError) as error:
+        last = TypeAdapter(Selection).validate_json(storage.read(_LAST_RUN), strict=True)
+        if last.table is None:
+            raise ValueError("it names no table")
+        return last
+    except (FileNotFoundError, ValueError) as error:
         known = ", ".join(sorted(TABLES))
-        raise TableError(f"no table was run in {storage.url} yet: name one ({known}, or a Python file)") from error
+        raise TableError(f"no table was run in {storage.name} yet: name one ({known}, or a Python file)") from error
 
 
 def outputs_folder(storage: Storage, table: Table) -> Path:

@@ -67,7 +67,7 @@ def check(
             num_bad += len(problems)
             for _, message in problems:
                 console.print(f"[red]bad[/] {escape(message)}")
-            console.print(f"{layout.name} {split}: {len(samples)} images, {len(problems)} bad files")
+            console.print(escape(f"{layout.name} {split}: {len(samples)} images, {len(problems)} bad files"))
             remark = layout.count_remark(split, len(samples))
             if remark:
                 console.print(f"[yellow]note:[/] {escape(remark)}")

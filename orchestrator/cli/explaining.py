@@ -3,24 +3,19 @@
 from rich.console import Console
 
 from experiments.table import Cell, Table
-from trainer.records import DamagedRecord, Manifest, Storage, attempt_path, read_result, trial_path, trial_state
+from trainer.records import Storage, read_manifests, read_trial, trial_path
 from trainer.spec import canonical_json
 
 
 def describe(console: Console, table: Table, cell: Cell, storage: Storage) -> None:
     """Print one cell: state, numbers, spec, digests, attempts, and the command that makes it again."""
     say = _Sayer(console)
-    state = trial_state(storage, cell.trial_id)
-    console.print(f"[bold]{cell.name}[/bold] of table {table.name}", highlight=False)
+    state, result = read_trial(storage, cell.trial_id)
+    console.print(f"{cell.name} of table {table.name}", style="bold", markup=False, highlight=False)
     say("trial", cell.trial_id)
     say("state", f"{state.kind} {state.detail}".strip())
     say("spec", canonical_json(cell.spec))
     say("folder", storage.locate(trial_path(cell.trial_id)))
-    try:
-        result = read_result(storage, cell.trial_id)
-    except DamagedRecord as error:
-        say("result", f"not accepted: {error}")
-        result = None
     if result is not None:
         for record in result.evaluations:
             mean = "undefined" if record.mean_iou is None else f"{record.mean_iou!r}"
@@ -36,16 +31,17 @@ def describe(console: Console, table: Table, cell: Cell, storage: Storage) -> No
 
 
 def _attempts(say: "_Sayer", cell: Cell, storage: Storage) -> None:
-    for attempt in storage.names(trial_path(cell.trial_id, "attempts")):
-        manifest = Manifest.find(storage, attempt_path(cell.trial_id, attempt, "manifest.json"))
-        if manifest is not None:
-            versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-            say(
-                "attempt",
-                f"{attempt} from step {manifest.resumed_from_step} on {manifest.host}, {manifest.device}, "
-                f"{manifest.world_size} ranks, {manifest.threads} threads; {manifest.num_labeled} labelled and "
-                f"{manifest.num_unlabeled} unlabelled images; {versions}",
-            )
+    manifests, damage = read_manifests(storage, cell.trial_id)
+    for manifest in manifests:
+        versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+        say(
+            "attempt",
+            f"{manifest.attempt} from step {manifest.resumed_from_step} on {manifest.host}, {manifest.device}, "
+            f"{manifest.world_size} ranks, {manifest.threads} threads; {manifest.num_labeled} labelled and "
+            f"{manifest.num_unlabeled} unlabelled images; {versions}",
+        )
+    for line in damage:
+        say("attempt", line)
 
 
 class _Sayer:

@@ -4,20 +4,28 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
-from experiments.table import Cell, Table, TableError
-from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, TrackingUri, WeightsFolder, on_table
+from experiments.table import Cell, Table, TableError, clipped
+from orchestrator.cli.common import Chosen, DataFolder, TrackingUri, WeightsFolder, on_table, that_trains
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
-from trainer.records import attempt_path, read_failure, read_result, trial_path
+from trainer.records import (
+    Storage,
+    attempt_path,
+    read_endings,
+    read_failure,
+    read_progress,
+    trial_path,
+    trial_state,
+)
 from trainer.spec import RunOptions
 
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where trials compute.")]
 Workers = Annotated[int, typer.Option(help="DDP ranks of one trial.")]
 CpusPerWorker = Annotated[int, typer.Option(help="CPUs, and torch threads, of one rank.")]
 GpusPerWorker = Annotated[
@@ -55,47 +63,32 @@ def plan(
 
     console, table = Console(), chosen.table
     planned = survey(table, chosen.storage)
-    console.print(f"[bold]{table.title}[/]")
+    console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
     for finding in findings(table, data=data, weights=weights):
-        console.print(f"[yellow]note:[/] {finding}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]note:[/] {escape(finding)}", soft_wrap=True, highlight=False)
 
 
 @on_table
+@that_trains
 def run(
     chosen: Chosen,
-    data: DataFolder = "data",
-    cache: CacheFolder = None,
-    weights: WeightsFolder = None,
+    options: RunOptions,
     tracking_uri: TrackingUri = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster; without it Ray starts on this machine.")] = None,
-    device: Device = "auto",
     workers: Workers = 1,
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Train half-done cells from the start.")] = False,
-    accept_change: Annotated[
-        bool, typer.Option("--accept-change", help="Go on with half-done cells though code or data changed.")
-    ] = False,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the storage to MLflow.")] = True,
 ) -> None:
     """Train what is missing of a table, here or on a cluster; run it again after anything at all to go on."""
     from orchestrator.cli.running import Request, run_table
 
-    options = RunOptions(
-        storage=chosen.storage.url,
-        data=data,
-        cache=cache,
-        weights=weights,
-        device=device,
-        threads=cpus_per_worker,
-        checkpoint_every=checkpoint_every,
-        accept_change=accept_change,
-    )
+    options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker)
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
     check_batches((cell.spec for cell in table.cells()), workers)
@@ -124,13 +117,26 @@ def status(
         print(json.dumps([as_dict(item) for item in planned], indent=1))
         return
     console = Console()
-    console.print(f"[bold]{table.title}[/]")
+    console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
     for item in planned:
-        if item.state in ("failed", "partial"):
-            where = f"after step {item.trial.step} of {item.cell.spec.num_steps}"
-            console.print(f"{item.cell.name}  {item.state} {where}  {item.trial.detail}", markup=False, highlight=False)
+        if line := reason(item, chosen.storage):
+            console.print(f"{item.cell.name}  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def reason(item: PlannedCell, storage: Storage) -> str:
+    """Why a cell is not done, or how far it is; empty where there is nothing to say."""
+    if item.state == "running":
+        attempts = storage.names(trial_path(item.cell.trial_id, "attempts"))
+        progress = read_progress(storage, item.cell.trial_id, attempts[-1]) if attempts else None
+        if progress is None:
+            return f"running, held by {item.holder}"
+        rate = f"{progress.steps_per_second:.2f} steps/s"
+        return f"running at step {progress.step} of {progress.num_steps}, {rate}, held by {item.holder}"
+    if item.trial.detail:
+        return f"{item.state} after step {item.trial.step} of {item.cell.spec.num_steps}  {item.trial.detail}"
+    return ""
 
 
 def as_dict(item: PlannedCell) -> dict[str, Any]:
@@ -158,7 +164,7 @@ def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
     for fraction in table.fractions:
         view.add_column(str(fraction))
     for row in table.rows:
-        view.add_row(row.label, *(" ".join(marks.get((row.label, str(f)), ["–"])) for f in table.fractions))
+        view.add_row(escape(row.label), *(" ".join(marks.get((row.label, str(f)), ["–"])) for f in table.fractions))
     return view
 
 
@@ -188,12 +194,13 @@ def cells_named(table: Table, word: str) -> list[Cell]:
     found = [
         cell
         for cell in table.cells()
-        if wanted in (cell.name.casefold(), cell.name.casefold().partition("#")[0], cell.trial_id)
+        if wanted in (cell.name.casefold(), cell.name.casefold().rpartition("#")[0], cell.trial_id)
     ]
     if not found:
         example = table.cells()[0]
         raise TableError(
-            f"table {table.name} has no cell {word!r}: name one as {example.name} or {example.name.partition('#')[0]} "
+            f"table {table.name} has no cell {clipped(word)!r}: name one as {example.name} or {example.row}@"
+            f"{example.label_fraction} "
             f"(all seeds), or by its trial id; rows: {', '.join(row.label for row in table.rows)}"
         )
     return found
@@ -208,9 +215,12 @@ def logs(chosen: Chosen, cell: CellWord) -> None:
         for attempt in place.names(trial_path(found.trial_id, "attempts")):
             print(f"## attempt {attempt}")
             path = attempt_path(found.trial_id, attempt, "log.txt")
-            print(place.read(path).decode() if place.exists(path) else "(no log)")
+            print(place.read(path).decode(errors="replace") if place.exists(path) else "(no log)")
+            for ending in read_endings(place, found.trial_id, attempt):
+                print(f"## rank {ending.rank} ended after step {ending.step}: {ending.kind} {ending.message}".rstrip())
+                print(ending.trace_tail, end="")
         failure = read_failure(place, found.trial_id)
-        if failure is not None and read_result(place, found.trial_id) is None:
+        if failure is not None and trial_state(place, found.trial_id).kind == "failed":
             print(f"## failed: {failure.reason}: {failure.message}\n{failure.trace_tail}")
 
 

@@ -13,7 +13,7 @@ from orchestrator.plan import survey
 from trainer.records import Storage
 
 preview_app = typer.Typer(name="preview", help="Look at what training sees.", no_args_is_help=True)
-_FILES = {"csv": "table.csv", "csv-long": "table-long.csv", "latex": "table.tex", "markdown": "table.md"}
+FILES = {"csv": "table.csv", "csv-long": "table-long.csv", "latex": "table.tex", "markdown": "table.md"}
 
 
 def register(app: typer.Typer) -> None:
@@ -98,7 +98,7 @@ def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
 
     result = computed(table, storage)
     places = {}
-    for form, name in _FILES.items():
+    for form, name in FILES.items():
         write_table(format_table(result, form), folder / name)
         places[form] = folder / name
     return places

@@ -77,7 +77,7 @@ def say_who_holds(planned: Sequence[PlannedCell], console: Console) -> None:
     held = [item for item in planned if item.state == "running"]
     if held:
         drivers = ", ".join(sorted({str(item.holder) for item in held}))
-        console.print(f"{len(held)} cells are left to the driver that trains them now ({drivers})")
+        console.print(escape(f"{len(held)} cells are left to the driver that trains them now ({drivers})"))
 
 
 def train(
@@ -123,7 +123,7 @@ def prepare_data(cells: Sequence[Cell], options: RunOptions, console: Console) -
                 layout, split, height=dataset.height, width=dataset.width, folder=cache_folder(options.cache)
             )
             if images.path.stat().st_mtime > time.time() - (time.monotonic() - started) - 1:
-                console.print(f"prepared {len(images)} {split} images of {layout.name} in {images.path}")
+                console.print(escape(f"prepared {len(images)} {split} images of {layout.name} in {images.path}"))
 
 
 def finish(

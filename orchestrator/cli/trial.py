@@ -1,11 +1,11 @@
 """Commands about one trial and about this machine."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder
+from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder, that_trains
 from trainer.records import Storage, trial_path, trial_state
 from trainer.spec import RunOptions, read_spec
 
@@ -16,38 +16,27 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
+@that_trains
 def train(
+    options: RunOptions,
     spec: Annotated[Path, typer.Argument(metavar="SPEC.json", help="A trial's spec, as `runs/trials/…/spec.json`.")],
     storage: StorageUrl = "runs",
-    data: DataFolder = "data",
-    cache: CacheFolder = None,
-    weights: WeightsFolder = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
     threads: Annotated[int, typer.Option(help="Torch threads of one rank.")] = 1,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Start anew if half done.")] = False,
-    accept_change: Annotated[bool, typer.Option("--accept-change", help="Go on though code or data changed.")] = False,
 ) -> None:
-    """Train one trial without Ray, alone or under torchrun; the same numbers as in the grid."""
-    content = read_spec(spec)
-    options = RunOptions(
-        storage=storage,
-        data=data,
-        cache=cache,
-        weights=weights,
-        device=device,
-        threads=threads,
-        checkpoint_every=checkpoint_every,
-        accept_change=accept_change,
-    )
-    from trainer.distributed import rank, torchrun_group
+    """Train one trial without Ray, alone or under torchrun or Slurm; the same numbers as in the grid."""
+    content, place = read_spec(spec), Storage(storage)
+    from orchestrator.lease import hold_one
+    from trainer.distributed import launched_rank, torchrun_group
     from trainer.host import ProcessHost
     from trainer.run import run_trial
 
-    with torchrun_group(device):
-        if restart and rank() == 0 and trial_state(Storage(storage), content.trial_id).kind != "done":
-            Storage(storage).remove(trial_path(content.trial_id))
-        outcome = run_trial(content, options, ProcessHost())
+    is_first = launched_rank() == 0
+    with hold_one(place, content.trial_id, is_first=is_first) as is_asked_to_stop, torchrun_group(options.device):
+        if restart and is_first and trial_state(place, content.trial_id).kind != "done":
+            place.remove(trial_path(content.trial_id))
+        host = ProcessHost(is_asked_to_stop)
+        outcome = run_trial(content, options.changed(storage=storage, threads=threads), host)
     print(f"{content.trial_id}: {outcome.kind} {outcome.message}".rstrip())
     raise typer.Exit({"done": 0, "stopped": 130}.get(outcome.kind, 1))
 

@@ -1,15 +1,12 @@
-"""A small table on drawn scenes, and a storage in which its trials were trained once, without Ray."""
+"""A small table on drawn scenes."""
 
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-import torch
 
 from experiments.table import Frame, Row, Table
-from trainer.host import NoHost
-from trainer.run import run_trial
-from trainer.spec import SGD, ComplexMask, Evaluation, Mix, RunOptions, Supervised, Synthetic, TinyNetwork
+from trainer.spec import SGD, ComplexMask, Evaluation, Mix, Supervised, Synthetic, TinyNetwork
 
 TABLE_FILE = """
 from tests.orchestrator.conftest import small_table
@@ -38,25 +35,6 @@ def small_table(num_steps: int = 12) -> Table:
         seeds=(0,),
         is_demonstration=True,
     )
-
-
-@pytest.fixture(scope="session")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Folders for data and cache, shared by all tests."""
-    root = tmp_path_factory.mktemp("places")
-    return {"data": str(root / "data"), "cache": str(root / "cache")}
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, places: dict[str, str]) -> str:
-    """A storage in which every trial of the small table is done."""
-    storage = str(tmp_path_factory.mktemp("trained") / "runs")
-    threads = torch.get_num_threads()
-    for cell in small_table().cells():
-        outcome = run_trial(cell.spec, RunOptions(storage=storage, **places), NoHost())
-        assert outcome.kind == "done", outcome
-    torch.set_num_threads(threads)
-    return storage
 
 
 @pytest.fixture

@@ -97,8 +97,9 @@ def test_last_takes_the_last_step_and_best_the_largest_mean(storage):
 
 
 def test_best_takes_the_earliest_of_equals_and_never_an_undefined_one(storage):
-    put_done(storage, spec_of("ComplexMix"), judged(5, None), judged(10, 0.7), judged(15, 0.7), judged(20, 0.5))
-    results = read(storage, ONE_ROW).results
+    records = [judged(5, None), judged(10, 0.7), judged(15, 0.7), judged(20, 0.5)]
+    put_partial(storage, spec_of("ComplexMix"), *records, step=20)
+    results = read(storage, ONE_ROW, include_partial=True).results
     assert choose_steps(results, "best")["step"].tolist() == [10]
     assert choose_steps(results[::-1], "best")["step"].tolist() == [10]
 

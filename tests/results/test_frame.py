@@ -15,6 +15,7 @@ from tests.results.builders import (
     FULL,
     RowStub,
     TableStub,
+    change_sealed,
     judged,
     put_done,
     put_failed,
@@ -24,7 +25,7 @@ from tests.results.builders import (
     read,
     spec_of,
 )
-from trainer.records import Storage, attempt_path, trial_path
+from trainer.records import Storage, attempt_path, trial_path, trial_state
 
 ONE_ROW = TableStub(rows=(RowStub("ComplexMix"),), fractions=(EIGHTH,))
 
@@ -71,8 +72,8 @@ def test_each_class_and_the_mean_have_a_line_per_step_and_network(storage):
 
 def test_an_undefined_class_is_nan_and_not_zero(storage):
     spec = spec_of("ComplexMix")
-    put_done(storage, spec, judged(20, 0.5, classes=(0.25, None, 0.75)))
-    ious = read(storage, ONE_ROW).results["iou"].tolist()
+    put_done(storage, spec, judged(10, 0.5, classes=(0.25, None, 0.75)))
+    ious = read(storage, ONE_ROW).results["iou"].tolist()[:4]
     assert math.isnan(ious[1])
     assert [ious[0], *ious[2:]] == [0.25, 0.75, 0.5]
 
@@ -120,18 +121,22 @@ def test_a_damaged_result_is_not_counted_and_is_named_by_its_place_in_the_storag
 
 
 @pytest.mark.parametrize(
-    ("evaluations", "named"),
+    ("change", "named"),
     [
-        ([judged(10, 0.5)], "lacks the evaluation after its last step 20"),
-        ([judged(20, 0.5), judged(20, 0.6)], "judges a network twice"),
-        ([judged(20, 50.0)], r"wants 3 IoUs in \[0, 1\]"),
-        ([judged(20, 0.5, classes=(0.5, 0.5))], "wants 3 IoUs"),
+        (lambda body: body["evaluations"].pop(), "3 evaluations of the 4 that its spec asks for"),
+        (lambda body: body["evaluations"].append(body["evaluations"][0]), "judged twice at one step"),
+        (lambda body: body["evaluations"][0].update(step=15), "asks for no evaluation of student at step 15"),
+        (lambda body: body["evaluations"][0].update(mean_iou=50.0), "mean_iou 50.0 does not follow"),
+        (lambda body: body.update(class_names=["road", "sky"]), "2 classes at .64, 128. are wanted"),
+        (lambda body: body.update(num_steps=10), "is after 10 steps, its spec 20"),
     ],
 )
-def test_a_sealed_result_that_contradicts_itself_is_not_counted(storage, evaluations, named):
-    put_done(storage, spec_of("ComplexMix"), *evaluations)
+def test_a_sealed_result_that_contradicts_itself_is_not_counted(storage, change, named):
+    spec = spec_of("ComplexMix")
+    put_done(storage, spec)
+    change_sealed(storage, trial_path(spec.trial_id, "result.json"), change)
     frames = read(storage, ONE_ROW)
-    assert frames.cells["state"][0] == "partial"
+    assert frames.cells["state"][0] == trial_state(storage, spec.trial_id).kind == "partial"
     assert frames.cells["detail"].str.contains(named)[0]
     assert frames.results.empty
 
@@ -159,6 +164,7 @@ def test_evaluations_in_any_order_are_read_in_order_of_steps(storage):
     means = read(storage, ONE_ROW).results.query("class_name == 'mean'")
     assert list(zip(means["step"], means["network"], strict=True)) == [
         (10, "student"),
+        (10, "teacher"),
         (20, "student"),
         (20, "teacher"),
     ]

@@ -10,7 +10,8 @@ import pytest
 
 from results.aggregate import Selection
 from results.compute import caption, compute_table, header, rows_for_display
-from results.tables import FORMATS, escape_latex, escape_markdown, format_latex, format_table, write_table
+from results.escaping import escape_latex, escape_markdown
+from results.tables import FORMATS, format_latex, format_table, write_table
 from tests.results.builders import (
     EIGHTH,
     FULL,
@@ -142,6 +143,7 @@ def test_the_long_csv_has_a_line_per_trial_and_network_and_leaves_undefined_clas
     mixed = [line for line in lines if (line["row"], line["label_fraction"]) == ("ComplexMix", "1/4")]
     assert [(line["seed"], line["state"], line["mean_iou"]) for line in mixed] == [
         ("0", "done", "0.625"),
+        ("0", "done", "0.25"),
         ("1", "failed", ""),
         ("2", "missing", ""),
     ]

@@ -9,78 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from torch import Tensor
 
-from tests.contracts import Killed, KilledAt, StopAt, same_tensors, small_options, small_spec, timeless
+from tests.contracts import Killed, KilledAt, StopAt, small_options, small_spec
+from tests.rooms import Finished, Room
 from tests.worlds import run_ranks, train_all
-from trainer.checkpoint import from_bytes
-from trainer.host import Host, NoHost
+from trainer.host import NoHost
 from trainer.records import (
-    Commit,
     Manifest,
-    Record,
-    Storage,
     attempt_path,
-    checkpoint_name,
-    find_commits,
-    read_result,
     read_segments,
     trial_path,
     trial_state,
 )
 from trainer.run import Outcome, run_trial
 from trainer.spec import NAMED_METHODS, RunOptions, TrialSpec
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What a trial left in storage, without times."""
-
-    records: list[Record]
-    evaluations: list[Record]
-    weights: dict[str, dict[str, Tensor] | None]
-
-    def equals(self, other: "Finished") -> bool:
-        """Whether every bit is the same."""
-        pairs = [(self.weights[name] or {}, other.weights[name] or {}) for name in ("student", "teacher")]
-        same_records = (self.records, self.evaluations) == (other.records, other.evaluations)
-        return same_records and all(same_tensors(*pair) for pair in pairs)
-
-
-@dataclass(frozen=True)
-class Room:
-    """A storage of its own for one trial."""
-
-    spec: TrialSpec
-    options: RunOptions
-
-    @property
-    def storage(self) -> Storage:
-        return Storage(self.options.storage)
-
-    def run(self, host: Host | None = None) -> Outcome:
-        return run_trial(self.spec, self.options, host or NoHost())
-
-    def attempts(self) -> list[str]:
-        return self.storage.names(trial_path(self.spec.trial_id, "attempts"))
-
-    def checkpoint_file(self, step: int, name: str) -> Path:
-        commit = next(commit for commit in find_commits(self.storage, self.spec.trial_id) if commit.step == step)
-        path = attempt_path(self.spec.trial_id, commit.attempt, checkpoint_name(step), name)
-        return Path(self.storage.locate(path))
-
-    def newest(self) -> Commit:
-        return find_commits(self.storage, self.spec.trial_id)[0]
-
-    def finished(self) -> Finished:
-        trial_id = self.spec.trial_id
-        result = read_result(self.storage, trial_id)
-        return Finished(
-            timeless(list(read_segments(self.storage, trial_id, result.segments))),
-            timeless(list(result.evaluations)),
-            from_bytes(self.storage.read(trial_path(trial_id, "weights.pt"))),
-        )
-
 
 Open = Callable[..., Room]
 
@@ -261,26 +203,16 @@ def test_a_done_trial_is_not_run_again(open_room: Open) -> None:
 def test_a_damaged_newest_checkpoint_falls_back(file: str, damage: str, open_room: Open, unbroken: Callable) -> None:
     room, host = open_room("complexmix"), StopAt(100)
     room.run(StopAt(4))
-    do_damage(room.checkpoint_file(4, file), damage)
+    room.damage(room.checkpoint_file(4, file), damage)
     assert room.run(host) == Outcome("done")
     assert [told["step"] for told in host.told] == [4, 5, 6]
     assert room.finished().equals(unbroken("complexmix"))
 
 
-def do_damage(path: Path, damage: str) -> None:
-    """Cut a file in half, change a byte in its middle, or take it away."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
-
-
 def test_falling_back_says_so_in_the_log(open_room: Open) -> None:
     room = open_room("supervised")
     room.run(StopAt(4))
-    do_damage(room.checkpoint_file(4, "state.pt"), "changed")
+    room.damage(room.checkpoint_file(4, "state.pt"), "changed")
     room.run()
     (log,) = (path.read_text() for path in Path(room.options.storage).rglob("log.txt"))  # the first had nothing to say
     assert "checkpoint after step 4 is not used" in log
@@ -291,7 +223,7 @@ def test_a_trial_whose_checkpoints_are_all_damaged_starts_anew(open_room: Open, 
     room = open_room("supervised")
     room.run(StopAt(4))
     for step in (3, 4):
-        do_damage(room.checkpoint_file(step, "state.pt"), "cut")
+        room.damage(room.checkpoint_file(step, "state.pt"), "cut")
     assert room.run() == Outcome("done")
     assert room.finished().equals(unbroken("supervised"))
 
@@ -301,7 +233,7 @@ def test_a_damaged_newest_segment_falls_back(open_room: Open, unbroken: Callable
     room.run(StopAt(4))
     segment = room.newest().segments[-1]
     path = attempt_path(room.spec.trial_id, segment.attempt, segment.file)
-    do_damage(Path(room.storage.locate(path)), "changed")
+    room.damage(path, "changed")
     assert room.run() == Outcome("done")
     assert room.finished().equals(unbroken("supervised"))
 
@@ -309,7 +241,7 @@ def test_a_damaged_newest_segment_falls_back(open_room: Open, unbroken: Callable
 def test_a_damaged_result_is_written_again(open_room: Open, unbroken: Callable) -> None:
     room = open_room("supervised", keep="checkpoints")
     room.run()
-    do_damage(Path(room.storage.locate(trial_path(room.spec.trial_id, "result.json"))), "changed")
+    room.damage(trial_path(room.spec.trial_id, "result.json"), "changed")
     assert room.run() == Outcome("done")
     assert room.finished().equals(unbroken("supervised"))
 

@@ -44,6 +44,7 @@ from trainer.spec import TrialSpec
 SPEC = TrialSpec(label_fraction=Fraction(1, 8), seed=3)
 TRIAL, ATTEMPT = SPEC.trial_id, "20260101T000000-aaaaaaaa"
 DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 FAILURE = Failure(
     trial_id=TRIAL,
     attempt=ATTEMPT,
@@ -66,12 +67,12 @@ def evaluation(step: int) -> EvaluationRecord:
     return EvaluationRecord(
         step=step,
         time=2.5,
-        network="teacher",
-        confusion=((3, 1), (0, 0)),
-        class_iou=(0.75, None),
-        mean_iou=0.75,
+        network="student",
+        confusion=((3, 1, 0), (0, 0, 0), (0, 0, 0)),
+        class_iou=(0.75, 0.0, None),
+        mean_iou=0.375,
         num_undefined=1,
-        eval_size=(2, 2),
+        eval_size=(512, 1024),
     )
 
 
@@ -84,9 +85,9 @@ def result_of(**changes: Any) -> Result:
         "finished": 2.0,
         "wall_seconds": 1.0,
         "spec": SPEC.model_dump(mode="json"),
-        "class_names": ("a", "b"),
+        "class_names": ("a", "b", "c"),
         "digests": DIGESTS,
-        "evaluations": (evaluation(40_000),),
+        "evaluations": tuple(evaluation(step) for step in range(5000, 40_001, 5000)),
         "segments": (),
         "weights_sha256": None,
     }
@@ -125,8 +126,8 @@ def test_a_sealed_record_opens_as_it_was(record: Record) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.dictionaries(st.sampled_from(["loss", "läuft", "\u2028", ""]), st.floats(allow_nan=False), max_size=4),
-    st.floats(allow_nan=False),
+    st.dictionaries(st.sampled_from(["loss", "läuft", "\u2028", ""]), FINITE, max_size=4),
+    FINITE,
 )
 def test_any_scalars_survive_the_seal(scalars: dict[str, float], time: float) -> None:
     record = TrainRecord(step=1, time=time, scalars=scalars)

@@ -182,7 +182,7 @@ def _open_whole(path: Path, key: str) -> CachedSplit | None:
         names = tuple(name for batch in batches for name in batch.column("name").to_pylist())
         if about["key"] != key or int(about["rows"]) != len(names):
             return None
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError):
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, IndexError, AttributeError):
         return None
     height, width = int(about["height"]), int(about["width"])
     return CachedSplit(

@@ -6,8 +6,7 @@ no dataset by name; `catalog.py` picks the layout of a spec.
 
 import colorsys
 import os
-import struct
-import zlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,10 @@ UNKNOWN = 254
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 RESIZE_RULES = "image: PIL bilinear, antialiased; label: PIL nearest"
 WHERE_TO_CHANGE = "--data or MIXGRID_DATA says where the data lies"
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+# Its content decides how a file is read, not its name: only formats that run nothing, and for labels none with losses.
+_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
+_LABEL_FORMATS = ("PNG", "TIFF", "BMP", "GIF")
+_STRETCHED = re.compile(r"\b[1L];(2|4|I)")  # as PIL names grey values of 2 or 4 bits, or inverted ones
 _ONE_VALUE_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -178,13 +180,13 @@ def read_image(path: Path) -> Array:
     Raises: DataError that names a file which is missing, cut off or damaged, or has more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_IMAGE_FORMATS) as file:
             mode = file.mode
             file.load()
             file.info.pop("transparency", None)  # it would be dropped anyway, with a warning
             pixels = np.array(file.convert("RGB"))
-    except _UNREADABLE as error:
-        raise DataError(f"{path} cannot be read (missing, cut off or damaged?): {error}") from error
+    except Exception as error:  # PIL raises whatever a damaged file provokes
+        raise _unreadable(path, error) from error
     if mode.startswith(("I", "F")):
         raise DataError(f"{path} has more than 8 bits a channel (mode {mode}): convert it to 8-bit RGB or grey")
     return pixels
@@ -195,13 +197,16 @@ def read_label(layout: Layout, path: Path) -> Array:
 
     Returns: [H, W] uint8, class indices after the label table, IGNORE where a pixel does not count.
     Raises: DataError that names a file which is missing, cut off or damaged, has colours instead of one value a pixel,
-        or holds a value outside the class list.
+        of a format with losses, with values that reading would change, or holds a value outside the class list.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_LABEL_FORMATS) as file:
+            is_stretched = any(_STRETCHED.search(str(tile)) for tile in getattr(file, "tile", ()))
             mode, stored = file.mode, np.array(file)
-    except _UNREADABLE as error:
-        raise DataError(f"{path} cannot be read (missing, cut off or damaged?): {error}") from error
+    except Exception as error:  # PIL raises whatever a damaged file provokes
+        raise _unreadable(path, error) from error
+    if is_stretched:
+        raise DataError(f"{path} stores its values in 2 or 4 bits or inverted, which reading would change: use 8 bits")
     if mode not in _ONE_VALUE_MODES:
         raise DataError(f"{path} has mode {mode}: a label map has one channel, a class value per pixel, not colours")
     outside = (stored < 0) | (stored > 255) if stored.dtype.itemsize > 1 else np.zeros(stored.shape, bool)
@@ -214,6 +219,10 @@ def read_label(layout: Layout, path: Path) -> Array:
             f"{layout.name} may hold {allowed_values(layout.label_table)}{layout.remedy and f' ({layout.remedy})'}"
         )
     return classes
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read (missing, cut off, damaged, of another format?): {error}")
 
 
 def resize_image(image: Array, *, height: int, width: int) -> Array:

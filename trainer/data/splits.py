@@ -127,6 +127,8 @@ def read_name_list(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the list of names {path} cannot be read: {error}") from error
     names = tuple(_name_of(line.strip()) for line in lines if line.strip())
+    if "" in names:
+        raise DataError(f"the list of names {path} has a line that names no image")
     if not names:
         raise DataError(f"the list of names {path} is empty: one name a line is wanted")
     return names
@@ -137,7 +139,7 @@ def _name_of(line: str) -> str:
     path = PurePosixPath(first if first.lower().endswith(IMAGE_SUFFIXES) else line)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         path = path.with_suffix("")
-    parts = path.parts[2:] if path.parts[0] == "leftImg8bit" else path.parts
+    parts = path.parts[2:] if path.parts[:1] == ("leftImg8bit",) else path.parts
     return "/".join(parts).removesuffix("_leftImg8bit")
 
 

@@ -1,0 +1,135 @@
+"""Attempts of one trial at the same time, as two drivers on one storage make them: in every order the same numbers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.chaos.baton import Baton, Turn
+from tests.chaos.faults import DEATHS, Fault, FaultyStorage
+from tests.chaos.rooms import Room, Variant, open_room
+from tests.chaos.trivial import told_by
+from trainer.records import find_commits, read_result, read_segments, trial_path, trial_state
+
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+LONG = settings(QUICK, max_examples=6000, derandomize=False)
+READINGS = 4
+
+FAULTS = st.builds(Fault, st.integers(0, 60), st.sampled_from(DEATHS))
+TURNS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), max_size=20)
+VARIANTS = st.builds(
+    Variant,
+    num_steps=st.sampled_from([4, 6, 8]),
+    start=st.sampled_from([None, 1]),
+    checkpoint=st.integers(1, 3),
+    keep=st.sampled_from(["weights", "checkpoints", "nothing"]),
+    is_local=st.booleans(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A trial, deaths before, and what each of the attempts at once dies of, in an order of turns.
+
+    `late_clock` is the thread whose host's clock is late, so that its attempt has the name of an early one.
+    """
+
+    variant: Variant
+    before: list[Fault]
+    faults: list[Fault | None]
+    turns: list[Turn]
+    late_clock: int | None = None
+
+
+SCENES = st.builds(
+    Scene,
+    VARIANTS,
+    st.lists(FAULTS, max_size=2),
+    st.lists(st.none() | FAULTS, min_size=2, max_size=3),
+    TURNS,
+    st.none() | st.integers(0, 2),
+)
+
+
+class Watcher:
+    """Looks at the result at every operation of anybody: once there it stays, whole and right."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._storage = FaultyStorage(room.options.storage)
+        self._seen: tuple[bytes | None, ...] = ()
+
+    def look(self, _where: str = "") -> None:
+        found = tuple(self._content(name) for name in ("result.json", "weights.pt"))
+        if found != self._seen:
+            was_done = bool(self._seen) and self._seen[0] is not None
+            self._seen = found
+            assert (self._room.check_result() is not None) or not was_done, "a result went away"
+
+    def _content(self, name: str) -> bytes | None:
+        try:
+            return self._storage.read(trial_path(self._room.trial_id, name))
+        except FileNotFoundError:
+            return None
+
+
+def read_along(room: Room, pause: Callable[[str], None]) -> None:
+    """A person who asks for the state and the numbers again and again while others train."""
+    storage, was_done = FaultyStorage(room.options.storage, pause=pause), False
+    for _ in range(READINGS):
+        state = trial_state(storage, room.trial_id)
+        assert state.kind in (("done",) if was_done else ("done", "partial", "missing"))
+        result = read_result(storage, room.trial_id)
+        was_done = state.kind == "done"
+        assert result is not None or not was_done
+        if result is not None:
+            assert told_by(list(read_segments(storage, room.trial_id, result.segments))) == room.expected.records
+        for commit in find_commits(storage, room.trial_id):
+            records = told_by(list(read_segments(storage, room.trial_id, commit.segments)))
+            assert records == [record for record in room.expected.records if record[1] <= commit.step]
+
+
+def play(room: Room, scene: Scene) -> None:
+    """Die as drawn, then run all attempts and a reader at once, then one undisturbed."""
+    for fault in scene.before:
+        room.run(fault)
+    baton, watcher = Baton(scene.turns), Watcher(room)
+
+    def pause(where: str) -> None:
+        watcher.look()
+        baton.pause(where)
+
+    def attempt(number: int, fault: Fault | None) -> None:
+        room.late_clock = scene.late_clock == number
+        assert room.run(fault, pause=pause) in ("done", "died", "raised")
+
+    acts: Sequence[Callable[[], None]] = [
+        *(partial(attempt, number, fault) for number, fault in enumerate(scene.faults)),
+        partial(read_along, room, pause),
+    ]
+    baton.run(acts)
+    assert room.run() == "done"
+    watcher.look()
+
+
+def check_scene(scene: Scene) -> None:
+    with open_room(scene.variant) as room:
+        play(room, scene)
+        room.check_done()
+        room.check_resumes()
+
+
+@QUICK
+@given(SCENES)
+def test_attempts_at_once_in_any_order_leave_the_same_numbers(scene: Scene) -> None:
+    check_scene(scene)
+
+
+@pytest.mark.chaos
+@LONG
+@given(SCENES)
+def test_attempts_at_once_in_thousands_of_orders_leave_the_same_numbers(scene: Scene) -> None:
+    check_scene(scene)

@@ -1,0 +1,193 @@
+"""A trial that dies at any point of its storage, any number of times, ends in the numbers of an undisturbed one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.chaos.faults import DEATHS, ERRORS, Fault, FaultKind, Operation
+from tests.chaos.rooms import Room, Variant, open_room
+
+LOCAL = Variant()
+VARIANTS = {
+    "folder": LOCAL,
+    "object store": Variant(is_local=False, num_steps=6, progress_seconds=0.0, keep="nothing"),
+    "kept checkpoints": Variant(num_steps=6, start=None, checkpoint=1, keep="checkpoints"),
+}
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+LONG = settings(QUICK, max_examples=6000, derandomize=False)
+
+
+@contextmanager
+def told(what: object) -> Iterator[None]:
+    """Name what was done in an error's notes."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(str(what))
+        raise
+
+
+def kinds_at(operation: Operation) -> tuple[FaultKind, ...]:
+    """The deaths that leave different things behind at an operation."""
+    if operation.name == "write":
+        return ("before", "middle", "after")
+    if operation.name == "remove" and not operation.path.endswith(".json"):
+        return DEATHS
+    return ("before", "after") if operation.name == "remove" else ("before",)
+
+
+def deaths(operations: list[Operation]) -> list[Fault]:
+    """Every place where an attempt that asks for these operations can die."""
+    return [Fault(at, kind) for at, operation in enumerate(operations) for kind in kinds_at(operation)]
+
+
+def errors(operations: list[Operation]) -> list[Fault]:
+    """Every place where its storage can fail: for one operation, and for several."""
+    once = [Fault(at, kind) for at, kind in product(range(len(operations)), ERRORS)]
+    return [fault for fault in once if fault.kind != "full" or operations[fault.at].name == "write"] + [
+        Fault(at, "away", lasts=12) for at in range(len(operations))
+    ]
+
+
+def operations_of(variant: Variant) -> list[Operation]:
+    with open_room(variant) as room:
+        return room.operations()
+
+
+def check_faults(room: Room, *faults: Fault) -> None:
+    """Run with each fault in turn, then without; look after every run."""
+    with told(faults):
+        for fault in faults:
+            assert room.run(fault) in ("done", "died", "raised")
+            room.check_state()
+        assert room.run() == "done"
+        room.check_done()
+        room.check_goings()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_death_at_any_operation_changes_nothing(name: str) -> None:
+    replayed = 0
+    for fault in deaths(operations_of(VARIANTS[name])):
+        with open_room(VARIANTS[name]) as room:
+            check_faults(room, fault)
+            replayed += room.replayed
+    assert replayed > 0
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_error_of_storage_at_any_operation_changes_nothing(name: str) -> None:
+    for fault in errors(operations_of(VARIANTS[name])):
+        with open_room(VARIANTS[name]) as room:
+            check_faults(room, fault)
+
+
+@pytest.mark.chaos
+def test_two_deaths_at_any_two_operations_change_nothing() -> None:
+    operations = operations_of(LOCAL)
+    first = [fault for fault in deaths(operations) if operations[fault.at].name in ("write", "remove")]
+    for one, two in product(first, deaths(operations)):
+        with open_room(LOCAL) as room:
+            check_faults(room, one, two)
+
+
+def test_no_checkpoint_is_removed_twice() -> None:
+    removed = [operation.path for operation in operations_of(LOCAL) if operation.name == "remove"]
+    assert sorted(removed) == sorted(set(removed))
+
+
+# --- sequences of faults ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The host asks to stop at a step."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class LackOfMemory:
+    """The device has too little memory at a step; the attempt after it has enough."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """The newest checkpoint, or the newest records behind it, rot."""
+
+    what: Literal["state", "segment"]
+
+
+Disturbance = Fault | Stop | LackOfMemory | Damage
+
+PLACES = st.integers(0, 60)
+DISTURBANCES: st.SearchStrategy[Disturbance] = st.one_of(
+    st.builds(Fault, PLACES, st.sampled_from(DEATHS)),
+    st.builds(Fault, PLACES, st.sampled_from(ERRORS), st.integers(1, 12)),
+    st.builds(Stop, st.integers(1, 12)),
+    st.builds(LackOfMemory, st.integers(0, 11)),
+    st.builds(Damage, st.sampled_from(["state", "segment"])),
+)
+
+
+@st.composite
+def variants(draw: st.DrawFn) -> Variant:
+    """Trials and cadences, few of which divide each other."""
+    num_steps = draw(st.sampled_from([4, 6, 8, 10, 12]))
+    every = st.integers(1, 5)
+    return Variant(
+        num_steps=num_steps,
+        start=draw(st.none() | st.integers(0, min(5, num_steps - 1))),
+        log=draw(every),
+        checkpoint=draw(every),
+        evaluate=draw(every),
+        keep=draw(st.sampled_from(["weights", "checkpoints", "nothing"])),
+        progress_seconds=draw(st.sampled_from([0.0, 10.0])),
+        is_local=draw(st.booleans()),
+    )
+
+
+def disturb(room: Room, disturbance: Disturbance) -> None:
+    match disturbance:
+        case Fault():
+            room.run(disturbance)
+        case Stop():
+            room.stop_at(disturbance.step)
+        case LackOfMemory():
+            room.run_until_memory_lacks(disturbance.step)
+        case Damage():
+            room.damage(disturbance.what)
+
+
+def check_disturbances(variant: Variant, disturbances: list[Disturbance]) -> None:
+    with open_room(variant) as room:
+        for disturbance in disturbances:
+            disturb(room, disturbance)
+            room.check_state()
+        assert room.run() == "done"
+        room.check_done()
+        room.check_goings()
+
+
+SEQUENCES = st.lists(DISTURBANCES, min_size=1, max_size=6)
+
+
+@QUICK
+@given(variants(), SEQUENCES)
+def test_any_sequence_of_faults_changes_nothing(variant: Variant, disturbances: list[Disturbance]) -> None:
+    check_disturbances(variant, disturbances)
+
+
+@pytest.mark.chaos
+@LONG
+@given(variants(), SEQUENCES)
+def test_thousands_of_sequences_of_faults_change_nothing(variant: Variant, disturbances: list[Disturbance]) -> None:
+    check_disturbances(variant, disturbances)
