@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +66,11 @@ class Kill:
         """Updates that were made twice, at least."""
         return self.seen_step - self.resumed_step
 
+    @property
+    def counts(self) -> bool:
+        """Whether steps were lost: a process that dies just after a commit proves little."""
+        return self.seen_step > self.safe_step
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -96,8 +101,9 @@ class DrillOutcome:
     @property
     def has_passed(self) -> bool:
         """Whether everything is equal, and every kill cost some steps but no more than a checkpoint is apart."""
-        within = all(0 < kill.replayed <= self.checkpoint_every for kill in self.kills)
-        return bool(self.kills) and within and all(comparison.is_equal for comparison in self.comparisons)
+        within = all(kill.replayed <= self.checkpoint_every for kill in self.kills)
+        lost = {kill.victim for kill in self.kills if kill.counts and kill.replayed > 0}
+        return lost == set(VICTIMS) and within and all(comparison.is_equal for comparison in self.comparisons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +144,10 @@ class Drill:
         while True:
             with self._driver(storage) as driver:
                 while waiting:
-                    kills.append(self._kill(storage, waiting.pop(0), driver, kills))
+                    kills.append(self._kill(storage, waiting[0], driver, kills))
                     say(_tell(kills[-1]))
+                    if kills[-1].counts:
+                        waiting.pop(0)
                     if kills[-1].victim == "driver":
                         break
                 else:
@@ -151,11 +159,11 @@ class Drill:
         """Wait until steps were made since a commit that is newer than at the kill before; kill then."""
         before = earlier[-1].safe_step if earlier else 0
         safe, progress = self._wait_for_unsafe_steps(storage, driver, before)
-        process = self._process(storage, victim, driver)
+        process, worker = (self._process(storage, who, driver) for who in (victim, "worker"))
         below = driver.children(recursive=True) if victim == "driver" else []
         at = time.strftime("%H:%M:%S")
         process.kill()
-        psutil.wait_procs([process], timeout=30)
+        _seconds_until_gone([process, worker])  # a worker trains on for a moment after who started it died
         gone = _seconds_until_gone(below) if victim == "driver" else None
         seen = read_progress(storage, self.cell.trial_id, progress.attempt) or progress
         commits = find_commits(storage, self.cell.trial_id)
@@ -205,7 +213,7 @@ class Drill:
             raise DrillError(f"{len(kills)} kills, but {len(resumed)} attempts: something else ended one")
         for index, step in enumerate(resumed[1:]):
             kill = kills[index]
-            kills[index] = Kill(kill.victim, kill.at, kill.safe_step, kill.seen_step, step, kill.gone_seconds)
+            kills[index] = replace(kill, resumed_step=step)
 
     @contextmanager
     def _driver(self, storage: Storage) -> Iterator[psutil.Popen]:
@@ -249,7 +257,8 @@ class Drill:
 
 
 def _tell(kill: Kill) -> str:
-    return f"{kill.at} SIGKILL to the {kill.victim}: step {kill.safe_step} was safe, {kill.seen_step} was reached"
+    told = f"{kill.at} SIGKILL to the {kill.victim}: step {kill.safe_step} was safe, {kill.seen_step} was reached"
+    return told if kill.counts else f"{told}; does not count, once more"
 
 
 def _seconds_until_gone(processes: Sequence[psutil.Process]) -> float:
@@ -291,13 +300,14 @@ def report(outcome: DrillOutcome) -> str:
         "",
         f"    {outcome.command} --storage FOLDER",
         "",
-        "Every kill is a SIGKILL in the midst of training: after a commit, with steps made since that were not safe.",
+        "Every kill is a SIGKILL in the midst of training. It counts where steps were made since the last commit; one",
+        "that happened to fall just behind a commit (0 made again) was repeated.",
         "",
         "| killed | at | safe step | step reached | went on from | made again, at least | all below it gone after |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(_kill_line(kill) for kill in outcome.kills),
         "",
-        f"Steps made again: {sum(kill.replayed for kill in outcome.kills)} of at most "
+        f"Steps made again: {sum(max(kill.replayed, 0) for kill in outcome.kills)} of at most "
         f"{len(outcome.kills) * outcome.checkpoint_every} that {len(outcome.kills)} kills may cost.",
         "",
         "| what is compared | in peace | under fire | |",
@@ -311,7 +321,7 @@ def report(outcome: DrillOutcome) -> str:
 
 def _kill_line(kill: Kill) -> str:
     gone = "" if kill.gone_seconds is None else f"{kill.gone_seconds:.1f} s"
-    steps = (kill.safe_step, kill.seen_step, kill.resumed_step, kill.replayed)
+    steps = (kill.safe_step, kill.seen_step, kill.resumed_step, max(kill.replayed, 0))
     return " | ".join([f"| {kill.victim}", kill.at, *map(str, steps), gone]) + " |"
 
 

@@ -123,6 +123,7 @@ def _trial_options(
     weights: WeightsFolder = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where trials compute.")] = "auto",
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints; 0: by the trial's length.")] = 0,
+    log_every: Annotated[int, typer.Option(help="Steps between training records; 0: by the trial's length.")] = 0,
     keep: Annotated[
         Literal["weights", "checkpoints", "nothing"], typer.Option(help="What stays of a trial that is done.")
     ] = "weights",
@@ -144,6 +145,7 @@ def _trial_options(
         weights=weights,
         device=device,
         checkpoint_every=checkpoint_every,
+        log_every=log_every,
         keep=keep,
         accept_change=accept_change,
         hang_seconds=hang_seconds,

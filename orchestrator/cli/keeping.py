@@ -128,7 +128,8 @@ def drill(
     place = Path(chosen.storage.locate("drill")) if chosen.storage.is_local else Path("drill").absolute()
     words = [*chosen.selection.settled(chosen.storage).words_for(cell), "--data", data]
     words += ["--cache", cache] if cache else []
-    words += ["--checkpoint-every", str(checkpoint_every), "--progress-seconds", "0", "--no-mlflow"]
+    words += ["--checkpoint-every", str(checkpoint_every), "--log-every", str(max(1, checkpoint_every // 4))]
+    words += ["--progress-seconds", "0", "--no-mlflow"]
     console = Console(highlight=False)
     outcome = Drill(cell, tuple(words), place, checkpoint_every).run(
         rounds, say=lambda text: console.print(text, soft_wrap=True, markup=False)
