@@ -4,6 +4,7 @@ A run per trial, found or created by its trial_id; a run per table that lists it
 checkpoint or result contains are mirrored, with their own time stamps, so that no point comes twice.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -40,6 +41,7 @@ EXPERIMENT = "mixgrid"
 _METRICS_AT_ONCE = 1000  # MLflow's limit per request
 _SYNC_SECONDS = 15.0
 _MIRRORED = "mixgrid.mirrored_segments"
+_RESULT = "mixgrid.result_written"
 
 
 class Mirror:
@@ -106,12 +108,23 @@ class Mirror:
     def _sync_trial(self, cell: Cell) -> None:
         trial_id = cell.trial_id
         run = self._run(trial_id, trial_id, {"mixgrid.kind": "trial"})
-        if run.data.tags.get("mixgrid.state") == "done":
+        if run.data.tags.get(_RESULT) == self._result_stamp(trial_id) != "":
             return
-        self._sync_facts(run, cell)
         segments, state = self._history(trial_id)
+        if num_mirrored(run, segments) is None:
+            # Points of a history that is no more: a checkpoint rotted, or the trial began anew. MLflow cannot take
+            # points back, so another run takes the place of this one.
+            self._client.delete_run(run.info.run_id)
+            del self._runs[trial_id]
+            run = self._run(trial_id, trial_id, {"mixgrid.kind": "trial"})
+        self._sync_facts(run, cell)
         self._sync_points(run, trial_id, segments)
         self._sync_end(run, trial_id, state)
+
+    def _result_stamp(self, trial_id: str) -> str:
+        """When the result was written; empty where there is none."""
+        modified = self._storage.modified(trial_path(trial_id, "result.json"))
+        return f"{modified:.6f}" if modified else ""
 
     def _history(self, trial_id: str) -> tuple[Sequence[Segment], str]:
         with suppress(DamagedRecord):
@@ -152,8 +165,7 @@ class Mirror:
         self._client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
     def _sync_points(self, run: Run, trial_id: str, segments: Sequence[Segment]) -> None:
-        seen = json.loads(run.data.tags.get(_MIRRORED, "[]"))
-        fresh = [segment for segment in segments if segment.sha256_of_file[:16] not in seen]
+        fresh = segments[num_mirrored(run, segments) or 0 :]
         if not fresh:
             return
         class_names = self._class_names(trial_id)
@@ -161,14 +173,14 @@ class Mirror:
         for first in range(0, len(points), _METRICS_AT_ONCE):
             self._client.log_batch(run.info.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
         # Only now: if we die before this line the same points come again, which MLflow keeps once (equal in all keys).
-        mirrored = json.dumps([segment.sha256_of_file[:16] for segment in segments])
-        self._client.set_tag(run.info.run_id, _MIRRORED, mirrored)
+        self._client.set_tag(run.info.run_id, _MIRRORED, word_of(segments))
 
     def _class_names(self, trial_id: str) -> tuple[str, ...]:
         manifests, _ = read_manifests(self._storage, trial_id)
         return manifests[-1].class_names if manifests else ()
 
     def _sync_end(self, run: Run, trial_id: str, state: str) -> None:
+        stamp = self._result_stamp(trial_id)
         if state == "done":
             with tempfile.TemporaryDirectory() as folder:
                 for name in ("result.json", "preview.png"):
@@ -180,6 +192,21 @@ class Mirror:
         elif state == "failed":
             self._client.set_terminated(run.info.run_id, status="FAILED")
         self._client.set_tag(run.info.run_id, "mixgrid.state", state)
+        if state == "done":
+            self._client.set_tag(run.info.run_id, _RESULT, stamp)
+
+
+def word_of(segments: Sequence[Segment]) -> str:
+    """How many segments, and a digest of them: what a run notes of the points it holds."""
+    digest = hashlib.sha256(" ".join(segment.sha256_of_file for segment in segments).encode())
+    return f"{len(segments)} {digest.hexdigest()}"
+
+
+def num_mirrored(run: Run, segments: Sequence[Segment]) -> int | None:
+    """How many of a history's first segments a run holds; None where it holds points of another history."""
+    word = run.data.tags.get(_MIRRORED, word_of(()))
+    count = int(word.partition(" ")[0])
+    return count if word_of(segments[:count]) == word else None
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

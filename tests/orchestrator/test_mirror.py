@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from orchestrator.mirror import EXPERIMENT, Mirror, default_tracking_uri, sync_once
+from orchestrator.mirror import EXPERIMENT, Mirror, default_tracking_uri, sync_once, word_of
+from tests.contracts import StopAt
 from tests.orchestrator.conftest import small_table
-from trainer.records import EvaluationRecord, Storage, TrainRecord, read_result, read_segments
+from trainer.host import NoHost
+from trainer.records import EvaluationRecord, Storage, TrainRecord, read_result, read_segments, trial_path
+from trainer.run import run_trial
+from trainer.spec import RunOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own dependencies warn at import and on SQLite
 
@@ -70,8 +74,8 @@ def test_points_that_were_sent_before_a_crash_do_not_come_twice(mirrored: tuple[
     cell = small_table().cells()[0]
     run = run_of(client, cell.trial_id)
     before = len(client.get_metric_history(run.info.run_id, "train/supervised_loss"))
-    client.set_tag(run.info.run_id, "mixgrid.mirrored_segments", "[]")
-    client.set_tag(run.info.run_id, "mixgrid.state", "partial")
+    client.set_tag(run.info.run_id, "mixgrid.mirrored_segments", word_of(()))
+    client.set_tag(run.info.run_id, "mixgrid.result_written", "never")
     Mirror(storage, default_tracking_uri(storage)).sync(small_table())
     assert len(client.get_metric_history(run.info.run_id, "train/supervised_loss")) == before
 
@@ -80,3 +84,28 @@ def test_a_tracker_that_is_away_is_told_and_not_raised(trained: str) -> None:
     problem = sync_once(small_table(), Storage(trained), "http://127.0.0.1:9")
     assert problem is not None
     assert "mixgrid track" in problem
+
+
+def test_a_history_that_was_replaced_takes_its_points_along(
+    trained: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    cell = small_table().cells()[0]
+    options = RunOptions(storage=str(tmp_path / "runs"), checkpoint_every=2, log_every=1, **places)
+    storage = Storage(options.storage)
+    uri = default_tracking_uri(storage)
+    run_trial(cell.spec, options, StopAt(4))
+    assert sync_once(small_table(), storage, uri) is None
+    client = MlflowClient(tracking_uri=uri)
+    assert steps_of(client, cell.trial_id) == [1, 2, 3, 4]
+    storage.remove(trial_path(cell.trial_id))  # as --restart does
+    run_trial(cell.spec, options, StopAt(2))
+    assert sync_once(small_table(), storage, uri) is None
+    assert steps_of(client, cell.trial_id) == [1, 2]
+    run_trial(cell.spec, options, NoHost())
+    assert sync_once(small_table(), storage, uri) is None
+    assert steps_of(client, cell.trial_id) == list(range(1, 13))
+
+
+def steps_of(client: MlflowClient, trial_id: str) -> list[int]:
+    points = client.get_metric_history(run_of(client, trial_id).info.run_id, "train/supervised_loss")
+    return sorted(point.step for point in points)
