@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test check chaos format clean
 
 setup: $(READY)
 
@@ -26,6 +26,9 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+chaos: $(READY)
+	$(BIN)/python -m pytest -m chaos --durations=20
 
 format: $(READY)
 	$(BIN)/ruff format .

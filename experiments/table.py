@@ -43,7 +43,7 @@ class TableError(ValueError):
 
 
 MOST_SEEDS = 10_000
-_IDENTITY = ("label_fraction", "seed")  # a cell's place in the table: changed there, it would stand in a wrong column
+_IDENTITY = ("label_fraction", "seed")
 
 
 def is_a_line(text: str) -> str:
@@ -174,14 +174,17 @@ class Table:
         fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction, "seed": seed}
         content = TrialSpec.model_construct(**fields).model_dump(mode="json")
         for path, value in row.deviations:
-            if path in _IDENTITY or not change_field(content, path, value):
+            if not change_field(content, path, value):
                 raise TableError(f"table {self.name}, row {row.label!r} deviates in {path}, but has no such field")
         for path, value in self.overrides:
             change_field(content, path, value)
         try:
-            return TrialSpec.model_validate(content)
+            spec = TrialSpec.model_validate(content)
         except ValidationError as error:
             raise TableError(f"table {self.name}, row {row.label!r}, fraction {fraction}: {readable(error)}") from error
+        if (spec.label_fraction, spec.seed) != (fraction, seed):
+            raise TableError(f"table {self.name}, row {row.label!r} changes {' or '.join(_IDENTITY)}, a cell's place")
+        return spec
 
     def changed(self, settings: Sequence[str]) -> "Table":
         """Apply `--set field=value` words to every cell that has the field.
@@ -237,7 +240,7 @@ def _chosen_rows(table: Table, words: str) -> tuple[Row, ...]:
     unknown = [word for word in wanted if word not in by_label]
     if unknown or not wanted:
         raise TableError(
-            f"--rows {words!r}: table {table.name} has the rows {', '.join(row.label for row in table.rows)}"
+            f"--rows {clipped(words)!r}: table {table.name} has the rows {', '.join(row.label for row in table.rows)}"
         )
     return tuple(row for row in table.rows if row.label.casefold() in wanted)
 
@@ -246,10 +249,10 @@ def _chosen_fractions(table: Table, words: str) -> tuple[Fraction, ...]:
     try:
         wanted = {parse_fraction(word) for word in words.split(",")}
     except ValueError as error:
-        raise TableError(f"--fractions {words!r}: {error}") from error
+        raise TableError(f"--fractions {clipped(words)!r}: {error}") from error
     if not wanted <= set(table.fractions):
         there = ", ".join(str(fraction) for fraction in table.fractions)
-        raise TableError(f"--fractions {words!r}: table {table.name} has the fractions {there}")
+        raise TableError(f"--fractions {clipped(words)!r}: table {table.name} has the fractions {there}")
     return tuple(fraction for fraction in table.fractions if fraction in wanted)
 
 
@@ -357,10 +360,13 @@ def refuse_wrong_kinds(value: "Row | Table", name: str) -> None:
     """Raises: TableError naming the first field of a row or table that is not what its type says."""
     kind: Any = type(value)
     for field, adapter in _adapters(kind).items():
+        given = getattr(value, field)
         try:
-            adapter.validate_python(getattr(value, field), strict=True)
+            read = adapter.validate_python(given, strict=True)
         except ValidationError as error:
             raise TableError(f"{clipped(name)}, {field}: {readable(error).removeprefix('the spec: ')}") from error
+        if read != given:  # a dictionary is read as the part it describes, but is none
+            raise TableError(f"{clipped(name)}, {field}: give {_shown(read)} itself, not {_shown(given)}")
 
 
 @functools.cache

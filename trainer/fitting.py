@@ -74,9 +74,13 @@ def _optimizer(given: Any, wanted: Mapping[str, Any], shapes: list[Any]) -> Iter
     groups = given["param_groups"] if isinstance(given["param_groups"], list) else []
     if _numbers(groups, wanted["param_groups"]) != _numbers(wanted["param_groups"], groups):
         yield "the optimizer's groups are other ones"
+    has_momentum = any(group.get("momentum") for group in wanted["param_groups"])
+    if set(given["state"]) != set(range(len(shapes))) and (has_momentum or given["state"]):
+        yield "the optimizer's state is that of other parameters"
+        return
     for index, entry in given["state"].items():
-        if type(index) is not int or index not in range(len(shapes)) or not isinstance(entry, Mapping):
-            yield f"optimizer state {index!r} belongs to no parameter"
+        if not isinstance(entry, Mapping) or (has_momentum and not isinstance(entry.get("momentum_buffer"), Tensor)):
+            yield f"optimizer state {index} lacks its momentum"
             continue
         for name, value in entry.items():
             if isinstance(value, Tensor) and value.shape not in (shapes[index], ()):

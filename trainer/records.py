@@ -20,7 +20,7 @@ import pyarrow.fs as arrow_fs
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.consistency import refuse_other_ious, refuse_other_judgements
-from trainer.remote import advice, is_gone, open_remote, put, refuse_missing_bucket, without_keys
+from trainer.remote import advice, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
 from trainer.spec import ClassNames, TrialSpec
 
 # --- storage ------------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Storage:
     def remove(self, path: str) -> None:
         """Remove a file or a whole folder; nothing happens where there is none."""
         full = self._full(path)
-        with suppress(FileNotFoundError), self._asking("remove", path):
+        with suppress(FileNotFoundError, NotADirectoryError), self._asking("remove", path):
             if self._filesystem.get_file_info(full).type == arrow_fs.FileType.Directory:
                 self._filesystem.delete_dir(full)
             else:
@@ -146,7 +146,7 @@ class Storage:
             self._confirm(what, path)
             raise
         except OSError as error:
-            if is_gone(error):
+            if may_be_gone(error) and not self.exists(path):
                 raise FileNotFoundError(f"{self.locate(path)} is gone") from None
             raise self._explained(what, path, error) from None
 
@@ -162,7 +162,8 @@ class Storage:
 
     def _explained(self, what: str, path: str, error: OSError) -> OSError:
         space = f" ({self._free_space()})" if what == "write" and self.is_local else ""
-        message = f"cannot {what} {self.locate(path)}{space}: {error}{advice(str(error))}"
+        hint = "" if self.is_local else advice(str(error))
+        message = f"cannot {what} {self.locate(path)}{space}: {error}{hint}"
         for secret in self._secrets:
             message = message.replace(secret, "…")
         return OSError(message)

@@ -11,9 +11,10 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import pyarrow.fs as arrow_fs
 
-# A request that is refused, dropped or answered with 5xx is repeated so often; the waits double from 25 ms: 13 s.
+# A request that is refused, dropped or answered with 5xx is repeated so often: once at once, then after 50 ms, 100 ms
+# and so on, which is given up after 13 s.
 RETRIES = 9
-# A request is repeated, too, after so many seconds without a connection or a byte: a silent store is left after 63 s.
+# It is repeated, too, after so many seconds without a connection or a byte: a silent store is given up after 63 s.
 # (pyarrow says that `request_timeout` does nothing on Linux. It does: less than a byte a second counts as silence.)
 SILENCE_SECONDS = 5.0
 # Google's client knows only a limit for all its tries; its own is a quarter of an hour.
@@ -22,9 +23,9 @@ GOOGLE_SECONDS = 60
 _S3_WORDS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 _S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 # Words in the answers of stores, as pyarrow passes them on.
-_IS_DENIED = ("DENIED", "HTTP status 401", "HTTP status 403", "ACCESS_KEY", "SIGNATURE", "TOKEN", "UNAUTHENTICATED")
+_IS_ELSEWHERE = ("NO_SUCH_BUCKET", "HTTP status 301")
+_IS_DENIED = ("DENIED", *(f"HTTP status {s}" for s in (400, 401, 403)), "ACCESS_KEY", "SIGNATURE", "TOKEN", "UNAUTH")
 _IS_AWAY = ("NETWORK_CONNECTION", "HTTP status 5", "INTERNAL_FAILURE", "UNAVAILABLE", "SLOW_DOWN", "TIMEOUT")
-_IS_GONE = ("NO_SUCH_KEY", "NOT_FOUND")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def without_keys(url: str) -> str:
     place = rest.partition("?")[0]
     if "@" in place and ":" in place.partition("@")[0]:  # of the last @, since a key may hold a / by mistake
         place = place.rpartition("@")[2]
-    return f"{scheme}://{place}".rstrip("/")
+    return f"{scheme}://{place.rstrip('/')}"
 
 
 def _bucket(parts: SplitResult) -> str:
@@ -147,14 +148,14 @@ def refuse_missing_bucket(filesystem: arrow_fs.FileSystem, root: str) -> None:
         raise OSError(f"NO_SUCH_BUCKET: there is no bucket {bucket!r}")
 
 
-def is_gone(error: OSError) -> bool:
-    """Whether an object went between the questions for its length and for its bytes."""
-    return "during GetObject" in str(error) and _says(str(error), _IS_GONE)
+def may_be_gone(error: OSError) -> bool:
+    """Whether a file may have gone between the questions for its length and for its bytes."""
+    return "during GetObject" in str(error)
 
 
 def advice(message: str) -> str:
     """What to look at after an answer of a store; empty where the answer says it all."""
-    if "NO_SUCH_BUCKET" in message:
+    if _says(message, _IS_ELSEWHERE):
         return (
             "; look at the bucket's name and at where it is asked for (?endpoint_override=…&region=… in the URL, or "
             "AWS_ENDPOINT_URL)"

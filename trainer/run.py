@@ -140,8 +140,8 @@ def failure_reason(error: Exception) -> FailureReason | None:
         return "non_finite_loss"
     if is_out_of_memory(error):
         return "out_of_memory"
-    if isinstance(error, OSError):
-        return None
+    if isinstance(error, OSError | DamagedRecord):
+        return None  # storage may answer, or hold, something else the next time
     if isinstance(error, ValueError):
         return "bad_spec_or_data"
     if isinstance(error, torch.AcceleratorError):
@@ -222,10 +222,10 @@ class Attempt:
     def _resume(self, trial: Trial, digests: Digests, started: float) -> StorageKeeper | None:
         """A keeper that goes on from the newest valid checkpoint; None where another driver has ended the trial."""
         commit, state = self._newest_checkpoint()
+        # Checkpoints go when a trial is done, which another driver may just have brought about: what is left is old.
+        if _agreed(lambda: is_done(self.storage, self.spec.trial_id)):
+            return None
         if commit is None:
-            # Checkpoints go when a trial is done, which another driver may just have brought about.
-            if _agreed(lambda: is_done(self.storage, self.spec.trial_id)):
-                return None
             return StorageKeeper(self, trial, digests, started, None, Journal((), ()))
         if commit.digests != digests and not self.options.accept_change:
             raise ChangedSinceCheckpoint(explain_change(self.spec.trial_id, commit, digests))
@@ -341,8 +341,10 @@ class Attempt:
             step=self.step,
             time=time.time(),
         )
-        with suppress(OSError):  # a storage that is away does not hide the error that brought us here
+        try:
             self.storage.write(attempt_path(self.spec.trial_id, self.name, ending_name(rank())), ending.sealed())
+        except OSError:  # does not hide the error that brought us here; nor do we wait for the storage once more
+            self._log_lines.clear()
 
     def record_failure(self, reason: FailureReason, error: Exception) -> None:
         """Write failure.json: the message and the tail of the trace."""

@@ -30,8 +30,8 @@ def parse_fraction(given: object) -> Fraction:
     text = str(given).strip()
     numerator, slash, denominator = text.partition("/")
     denominator = denominator if slash else "1"
-    if not (numerator.isascii() and numerator.isdigit() and denominator.isascii() and denominator.isdigit()):
-        raise ValueError(f"label fraction {text!r} is not a whole number over a whole number, such as 1/8 or 1")
+    if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in (numerator, denominator)):
+        raise ValueError(f"label fraction {text[:40]!r} is not a whole number over a whole number, such as 1/8 or 1")
     if int(denominator) == 0 or not 0 < Fraction(int(numerator), int(denominator)) <= 1:
         raise ValueError(f"label fraction {text!r} is outside (0, 1]: give 1/30, 1/8, 1/4, 1/2 or 1, say")
     return Fraction(int(numerator), int(denominator))

@@ -171,9 +171,9 @@ class Room:
         return max((commit["step"] for commit in self.checkpoints()), default=0)
 
     def damage(self, what: Literal["state", "segment"]) -> None:
-        """Change a byte of the newest checkpoint's state or of its last segment, where there is one."""
+        """Change a byte of a half-done trial's newest checkpoint, or of its last segment, where there is one."""
         found = self.checkpoints()
-        if not found:
+        if not found or self.check_result() is not None:
             return
         newest, storage = found[-1], self.storage
         if what == "state":

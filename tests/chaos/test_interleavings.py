@@ -12,10 +12,10 @@ from tests.chaos.baton import Baton, Turn
 from tests.chaos.faults import DEATHS, Fault, FaultyStorage
 from tests.chaos.rooms import Room, Variant, open_room
 from tests.chaos.trivial import told_by
-from trainer.records import find_commits, read_result, read_segments, trial_path, trial_state
+from trainer.records import DamagedRecord, find_commits, read_result, read_segments, trial_path, trial_state
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-LONG = settings(QUICK, max_examples=6000, derandomize=False)
+QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+LONG = settings(QUICK, max_examples=3000, derandomize=False)
 READINGS = 4
 
 FAULTS = st.builds(Fault, st.integers(0, 60), st.sampled_from(DEATHS))
@@ -120,6 +120,31 @@ def check_scene(scene: Scene) -> None:
         play(room, scene)
         room.check_done()
         room.check_resumes()
+
+
+@pytest.mark.parametrize("looked", range(16))
+def test_an_attempt_overtaken_while_it_looks_for_checkpoints_goes_on_from_newer_ones(looked: int) -> None:
+    variant = Variant(num_steps=6, start=1, checkpoint=1)
+    for overtaken in (50, 90):  # operations of another attempt, the last ones after its result
+        turns = [(0, looked), (1, overtaken), (0, 1000)]
+        check_scene(Scene(variant, before=[Fault(22, "before")], faults=[None, None], turns=turns))
+
+
+def test_records_that_go_away_under_a_resume_are_no_failure_of_the_trial() -> None:
+    with open_room(Variant(checkpoint=1)) as room:
+        room.run(Fault(22, "before"))
+        asked: list[str] = []
+
+        def pause(where: str) -> None:
+            if where.startswith("read") and where.endswith(".jsonl") and where in asked:  # verified, now to be used
+                room.storage.remove(where.removeprefix("read "))
+            asked.append(where)
+
+        with pytest.raises(DamagedRecord, match="is gone"):
+            room.run(pause=pause)
+        assert trial_state(room.storage, room.trial_id).kind == "partial"
+        assert room.run() == "done"
+        room.check_done()
 
 
 @QUICK

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tests.chaos.faults import DEATHS, ERRORS, Fault, FaultKind, Operation
 from tests.chaos.rooms import Room, Variant, open_room
 
-LOCAL = Variant()
+LOCAL = Variant(num_steps=6)
 VARIANTS = {
     "folder": LOCAL,
-    "object store": Variant(is_local=False, num_steps=6, progress_seconds=0.0, keep="nothing"),
-    "kept checkpoints": Variant(num_steps=6, start=None, checkpoint=1, keep="checkpoints"),
+    "object store": Variant(num_steps=6, is_local=False, progress_seconds=0.0, keep="nothing"),
+    "kept checkpoints": Variant(num_steps=4, start=None, checkpoint=1, keep="checkpoints"),
 }
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-LONG = settings(QUICK, max_examples=6000, derandomize=False)
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+LONG = settings(QUICK, max_examples=3000, derandomize=False)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.storage_contract import StorageContract
 from trainer import records
 from trainer.records import (
     Commit,
@@ -181,6 +182,10 @@ def test_finding_a_record_says_none_where_there_is_none(storage: Storage) -> Non
 # --- storage ------------------------------------------------------------------------------------------------------
 
 
+class TestAFolder(StorageContract):
+    pass
+
+
 def test_a_file_is_written_whole_and_leaves_no_draft(storage: Storage) -> None:
     storage.write("a/b/c.json", b"one")
     storage.write("a/b/c.json", b"two")
@@ -206,41 +211,10 @@ def test_a_storage_that_is_no_folder_is_named_with_the_free_space(tmp_path: Path
         Storage(str(tmp_path / "runs")).write("a/b", b"")
 
 
-@pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/x", "a//b", "", ".", "a/./b", "a/"])
-def test_a_path_never_leaves_the_storage(storage: Storage, path: str) -> None:
-    for act in (storage.read, storage.exists, storage.names, storage.remove, lambda p: storage.write(p, b"")):
-        with pytest.raises(ValueError, match="is no path inside the storage"):
-            act(path)
-
-
-def test_names_are_sorted_and_empty_where_there_is_no_folder(storage: Storage) -> None:
-    for name in ("b", "a", "c/d"):
-        storage.write(f"folder/{name}", b"")
-    assert storage.names("folder") == ["a", "b", "c"]
-    assert storage.names("elsewhere") == []
-
-
-def test_removing_takes_files_folders_and_nothing_alike(storage: Storage) -> None:
-    storage.write("folder/a", b"")
-    storage.write("folder/b/c", b"")
-    storage.remove("folder/a")
-    storage.remove("folder/a")
-    assert storage.names("folder") == ["b"]
-    storage.remove("folder")
-    assert not storage.exists("folder")
-
-
 def test_a_file_url_is_the_folder_it_names(tmp_path: Path) -> None:
     Storage(f"file://{tmp_path}/runs").write("a", b"1")
     assert Storage(str(tmp_path / "runs")).read("a") == b"1"
     assert Storage(f"file://{tmp_path}/runs").locate("a") == f"{tmp_path}/runs/a"
-
-
-def test_the_storages_clock_is_that_of_its_files(storage: Storage) -> None:
-    assert storage.modified("nothing") == 0.0
-    storage.write("a", b"")
-    assert storage.now() >= storage.modified("a") > 1e9
-    assert storage.names("clock") == []
 
 
 # --- names --------------------------------------------------------------------------------------------------------
