@@ -41,7 +41,7 @@ LATEX |= {
 
 def one_line(text: str) -> str:
     """Text without what cannot be seen, on one line."""
-    return "".join(sign for sign in " ".join(text.split()) if sign.isprintable())
+    return " ".join("".join(sign for sign in text if sign.isprintable() or sign.isspace()).split())
 
 
 def escape_latex(text: str) -> str:

@@ -99,6 +99,8 @@ class Storage:
                 names = sorted(info.base_name for info in self._filesystem.get_file_info(selector))
         except NotADirectoryError:
             return []
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.locate(path)} holds a name that is no text: {error}") from error
         if not names:
             self._confirm("list", path)
         return names

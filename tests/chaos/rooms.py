@@ -214,6 +214,7 @@ class Room:
         assert state.kind in ("done", "partial", "missing")
         if result is None and not self.was_damaged:
             assert state.step == max(self.sealed, default=0) == self.newest_valid_step()
+            assert len(self.checkpoints()) >= min(2, len(set(self.sealed)))  # the newest, and one to fall back to
 
     def check_done(self) -> None:
         """The trial is done."""

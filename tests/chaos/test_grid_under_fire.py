@@ -1,5 +1,6 @@
 """A real grid on a real Ray, killed in all its parts: every cell ends with the bits of an undisturbed run."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from tests.chaos.grid import (
     wait_until,
 )
 from tests.orchestrator.conftest import small_table
-from trainer.records import Storage
+from trainer.records import Storage, find_commits, read_progress, trial_path, trial_state
 from trainer.spec import RunOptions
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
@@ -76,6 +77,26 @@ def test_a_grid_outlives_the_kill_of_every_process_of_a_trial_and_of_its_driver(
     with grid.running() as driver:
         assert driver.wait(timeout=600) == 0, grid.log()
     assert_all_is_well(grid, undisturbed(tmp_path, places))
+
+
+def test_ctrl_c_lets_trials_checkpoint_and_leaves_no_process(tmp_path: Path, places: dict[str, str]) -> None:
+    grid = make_grid(tmp_path, places, steps=20000)
+    with grid.running() as driver:
+        grid.wait_for_unsafe_steps(driver)
+        below = driver.children(recursive=True)
+        driver.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        assert driver.wait(timeout=120) == 130, grid.log()
+        assert time.monotonic() - started < 60, "running trials were to stop within the grace"
+        _, alive = psutil.wait_procs(below, timeout=30)
+        assert alive == []
+    stopped = [cell for cell in grid.table.cells() if find_commits(grid.storage, cell.trial_id)]
+    assert stopped
+    for cell in stopped:
+        state = trial_state(grid.storage, cell.trial_id)
+        assert (state.kind, state.detail) == ("partial", "asked to stop")
+        (attempt,) = grid.storage.names(trial_path(cell.trial_id, "attempts"))
+        assert read_progress(grid.storage, cell.trial_id, attempt).step == state.step, "the last step was made safe"
 
 
 # --- nodes --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tests.chaos.rooms import Room, Variant, open_room
 from tests.chaos.trivial import told_by
 from trainer.records import DamagedRecord, find_commits, read_result, read_segments, trial_path, trial_state
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 LONG = settings(QUICK, max_examples=3000, derandomize=False)
 READINGS = 4
 

@@ -28,7 +28,6 @@ WAYS_OUT = (
         "💥",
         "..%2f..",
         "%2e%2e",
-        "CON",
         ".hidden",
         "-rf",
         " ",
@@ -101,7 +100,9 @@ def test_a_table_named_after_a_way_out_is_one_message(name: str, tmp_path: Path)
         "from experiments.demo import DEMO\nfrom dataclasses import replace\n"
         f"MINE = replace(DEMO, name={name!r})\n"
     )  # fmt: skip
-    assert_one_message(mixgrid("plan", str(path), "--storage", str(tmp_path / "runs")))
+    told = mixgrid("plan", str(path), "--storage", str(tmp_path / "runs"))
+    assert_one_message(told)
+    assert ", name:" in told.err
 
 
 def test_every_method_word_is_a_plain_name_of_a_folder() -> None:

@@ -81,12 +81,14 @@ def test_no_request_that_fails_makes_a_plan_of_less(
         )
         storage.write(trial_path(cell.trial_id, "failure.json"), failure.sealed())
     monkeypatch.setattr(remote, "RETRIES", 0)
+    hasty = Storage(storage.url)
+    assert not hasty.exists("nothing")  # from now on its bucket is known to be there
     object_store.seen()
-    expected, count = survey(table, Storage(storage.url)), len(object_store.seen())
+    expected, count = survey(table, hasty), len(object_store.seen())
     assert [item.state for item in expected] == ["failed", "missing"]
     for first in range(count):
         with object_store.failing("error", first=first, lasts=1), suppress(OSError):
-            assert survey(table, Storage(storage.url)) == expected
+            assert survey(table, hasty) == expected
             pytest.fail(f"request {first} of {count} failed unnoticed")
 
 

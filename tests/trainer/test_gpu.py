@@ -1,16 +1,19 @@
 """What only a CUDA device can show: the same draws and masks as on the CPU, and a trial that trains there."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.contracts import StopAt, small_options, small_spec
 from tests.orchestrator.conftest import small_table
+from tests.rooms import Room
 from trainer.build import build_mask
 from trainer.host import NoHost
 from trainer.randomness import fold, key_of, sample_keys, uniform
 from trainer.records import Storage, read_result
-from trainer.run import run_trial
+from trainer.run import Outcome, run_trial
 from trainer.spec import NAMED_METHODS, Mix, RunOptions
 
 pytestmark = [
@@ -46,3 +49,45 @@ def test_a_trial_trains_on_the_gpu(precision: str, tmp_path: Path) -> None:
     result = read_result(Storage(str(tmp_path)), cell.trial_id)
     assert result is not None
     assert result.evaluations[-1].mean_iou is not None
+
+
+@pytest.fixture
+def open_room(small_data: Path, tmp_path: Path) -> Callable[..., Room]:
+    def open_(name: str, folder: str, **changes: object) -> Room:
+        options = small_options(small_data, tmp_path / folder, device="cuda", **changes)
+        return Room(small_spec(name, precision="float32"), options)
+
+    return open_
+
+
+@pytest.mark.parametrize("name", NAMED_METHODS)
+def test_a_resume_on_the_gpu_gives_the_same_bits_in_deterministic_mode(
+    name: str, open_room: Callable[..., Room]
+) -> None:
+    whole, broken = (open_room(name, folder, deterministic=True) for folder in ("whole", "broken"))
+    assert whole.run() == Outcome("done")
+    assert broken.run(StopAt(3)).kind == "stopped"
+    assert broken.run() == Outcome("done")
+    assert broken.finished().equals(whole.finished())
+
+
+@pytest.mark.parametrize("name", NAMED_METHODS)
+def test_a_resume_on_the_gpu_stays_within_the_stated_tolerance(name: str, open_room: Callable[..., Room]) -> None:
+    whole, broken = (open_room(name, folder) for folder in ("whole", "broken"))
+    whole.run()
+    broken.run(StopAt(3))
+    broken.run()
+    for network, tensors in whole.finished().weights.items():
+        for key, tensor in (tensors or {}).items():
+            there = broken.finished().weights[network][key]
+            assert bool((there - tensor).abs().max() <= 1e-3 * tensor.abs().max()), f"{network} {key}"
+
+
+def test_activation_checkpointing_needs_less_device_memory(open_room: Callable[..., Room]) -> None:
+    peaks = []
+    for saves in (False, True):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        assert open_room("classmix", str(saves), activation_checkpointing=saves).run() == Outcome("done")
+        peaks.append(torch.cuda.max_memory_allocated())
+    assert peaks[1] < peaks[0]

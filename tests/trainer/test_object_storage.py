@@ -29,7 +29,7 @@ from trainer.records import Storage, trial_path, trial_state
 from trainer.remote import without_keys
 from trainer.run import Outcome, is_done
 
-METHOD = "complexmix"
+SPEC = small_spec("complexmix", num_steps=4)
 PART = 10 * 2**20
 BIG = bytes(2 * PART + PART // 2)
 NOWHERE = "127.0.0.1:9"
@@ -323,8 +323,8 @@ def test_google_is_waited_for_within_bounds(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="module")
 def unbroken(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """What six steps in one go leave in a folder."""
-    room = Room(small_spec(METHOD), small_options(small_data, tmp_path_factory.mktemp("unbroken")))
+    """What four steps in one go leave in a folder."""
+    room = Room(SPEC, small_options(small_data, tmp_path_factory.mktemp("unbroken")))
     assert room.run() == Outcome("done")
     return room.finished()
 
@@ -332,7 +332,7 @@ def unbroken(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Fini
 @pytest.fixture
 def room(small_data: Path, storage: Storage) -> Room:
     """The same trial on S3."""
-    return Room(small_spec(METHOD), small_options(small_data, storage.url))
+    return Room(SPEC, small_options(small_data, storage.url))
 
 
 def test_a_trial_on_s3_stops_goes_on_and_ends_as_in_a_folder(room: Room, unbroken: Finished) -> None:
@@ -349,16 +349,15 @@ def test_a_trial_on_s3_stops_goes_on_and_ends_as_in_a_folder(room: Room, unbroke
     ("file", "damage"),
     [
         ("state.pt", "changed"),
-        ("commit.json", "gone"),
         *(pytest.param(*case, marks=pytest.mark.chaos) for case in product(FILES, ("cut", "changed", "gone"))),
     ],
 )
 def test_a_damaged_newest_checkpoint_on_s3_falls_back(file: str, damage: str, room: Room, unbroken: Finished) -> None:
     host = StopAt(100)
-    room.run(StopAt(4))
-    room.damage(room.checkpoint_file(4, file), damage)
+    room.run(StopAt(3))
+    room.damage(room.checkpoint_file(3, file), damage)
     assert room.run(host) == Outcome("done")
-    assert host.told[0]["step"] == 4
+    assert host.told[0]["step"] == 3
     assert room.finished().equals(unbroken)
 
 
@@ -402,7 +401,7 @@ def test_a_trial_over_a_failing_store_ends_the_same(
     with object_store.failing(kind, share=SHARES[kind], seed=seed):
         tries = outcomes_until_done(room, [3, 100])
     assert room.finished().equals(unbroken)
-    assert len(object_store.seen()) > 190
+    assert len(object_store.seen()) > 150
     assert len(tries) <= (6 if kind == "lost" else 2)
 
 
@@ -434,8 +433,8 @@ class FirstStep(NoHost):
 
 @pytest.fixture
 def partial(room: Room, monkeypatch: pytest.MonkeyPatch) -> Room:
-    """A trial of which four steps are safe, in a storage whose requests are not repeated."""
-    room.run(StopAt(4))
+    """A trial of which three steps are safe, in a storage whose requests are not repeated."""
+    room.run(StopAt(3))
     monkeypatch.setattr(remote, "RETRIES", 0)
     return room
 
@@ -464,23 +463,22 @@ def test_no_request_that_fails_lets_a_trial_seem_less_than_it_is(
         assert unnoticed in ([], [1] if kind == "denied" else [])  # the bucket need not be shown to all keys
 
 
-@pytest.mark.parametrize("first", [2, 10, *(pytest.param(k, marks=pytest.mark.chaos) for k in range(40))])
+@pytest.mark.parametrize("first", [2, 10, *(pytest.param(k, marks=pytest.mark.chaos) for k in range(32))])
 def test_no_request_that_fails_lets_a_trial_start_anew(first: int, object_store: ObjectStore, partial: Room) -> None:
     host = FirstStep()
     with object_store.failing("error", first=first), pytest.raises((OSError, Killed)):
         partial.run(host)
-    assert host.step in (0, 5)
+    assert host.step in (0, 4)
 
 
-@pytest.mark.parametrize("first", [12, 90, *(pytest.param(k, marks=pytest.mark.chaos) for k in range(2, 180, 3))])
-@pytest.mark.parametrize("kind", ["error", pytest.param("denied", marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("first", [12, 70, *(pytest.param(k, marks=pytest.mark.chaos) for k in range(2, 120, 3))])
 def test_a_store_that_goes_away_for_good_ends_a_trial_by_name_and_another_go_ends_it_the_same(
-    kind: str, first: int, object_store: ObjectStore, room: Room, unbroken: Finished, monkeypatch: pytest.MonkeyPatch
+    first: int, object_store: ObjectStore, room: Room, unbroken: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "RETRIES", 0)
-    with object_store.failing(kind, first=first), pytest.raises(OSError, match=f"^cannot .* {room.storage.name}/.*"):
+    with object_store.failing("error", first=first), pytest.raises(OSError, match=f"^cannot .* {room.storage.name}/.*"):
         room.run()
     host = StopAt(100)
     assert room.run(host) == Outcome("done")
     assert room.finished().equals(unbroken)
-    assert first < 90 or host.told[0]["step"] > 1
+    assert first < 70 or not host.told or host.told[0]["step"] > 1

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 from tests.contracts import Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
+from tests.worlds import run_ranks
 from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
@@ -376,6 +378,37 @@ def test_lack_of_memory_on_another_device_does_not_count(storage: Storage, optio
     Attempt(SPEC, options, storage, attempt).end("out_of_memory", torch.OutOfMemoryError("memory"))
     assert ran_out_of_memory(storage, SPEC.trial_id, read_manifest(storage, attempt).device)
     assert not ran_out_of_memory(storage, SPEC.trial_id, "a larger one")
+
+
+# --- ranks that differ --------------------------------------------------------------------------------------------
+
+
+def train_with_other_code_on_rank_1(options: RunOptions) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if dist.get_rank() == 1:
+            patch.setattr("trainer.run.code_digest", lambda: "f" * 64)
+        outcome = run_trial(SPEC, options, NoHost())
+    assert outcome.kind == "refused"
+    assert "the ranks of this trial do not have the same code" in outcome.message
+
+
+def test_ranks_with_other_code_are_refused_on_every_rank(options: RunOptions, storage: Storage) -> None:
+    run_ranks(train_with_other_code_on_rank_1, 2, options)
+    (attempt,) = attempts(storage)
+    endings = read_endings(storage, SPEC.trial_id, attempt)
+    assert sorted((ending.rank, ending.kind) for ending in endings) == [(0, "refused"), (1, "refused")]
+
+
+def read_nothing_on_rank_0(options: RunOptions) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if dist.get_rank() == 0:
+            patch.setattr("trainer.run.newest_checkpoint", raise_(OSError("storage away")))
+        with pytest.raises(OSError, match="storage away"):
+            run_trial(SPEC, options, NoHost())
+
+
+def test_an_error_of_rank_0_is_raised_on_every_rank_and_nobody_waits(options: RunOptions) -> None:
+    run_ranks(read_nothing_on_rank_0, 2, options)
 
 
 # --- what another try may mend ------------------------------------------------------------------------------------
