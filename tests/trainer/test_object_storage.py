@@ -170,10 +170,12 @@ def test_ctrl_c_between_opening_and_writing_leaves_a_whole_object(
             return stream
 
     filesystem = storage._filesystem
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     with monkeypatch.context() as patch:
         patch.setattr(storage, "_filesystem", Interrupting())
         with pytest.raises(KeyboardInterrupt):
             storage.write("spec.json", b"whole")
+    signal.signal(signal.SIGINT, before)
     for thread in threading.enumerate():
         if thread.name == "put":
             thread.join()
