@@ -167,8 +167,7 @@ class Table:
 
     def fractions_of(self, row: Row) -> tuple[Fraction, ...]:
         """The table's fractions at which a row has cells."""
-        own = self.fractions if row.fractions is None else tuple(f for f in self.fractions if f in row.fractions)
-        return tuple(f for f in own if not (f == 1 and row.method.wants_unlabeled))
+        return _fractions_of(row, self.fractions)
 
     def _spec(self, row: Row, fraction: Fraction, seed: int) -> TrialSpec:
         fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction, "seed": seed}
@@ -221,17 +220,17 @@ class Table:
 
         Seeds may go beyond the table's own; rows and fractions may not. Raises: TableError saying what there is.
         """
-        table = self
-        if rows is not None:
-            table = replace(table, rows=_chosen_rows(self, rows))
-        if fractions is not None:
-            table = replace(table, fractions=_chosen_fractions(self, fractions))
-        if seeds is not None:
-            table = replace(table, seeds=parse_seeds(seeds))
-        kept = tuple(row for row in table.rows if table.fractions_of(row))
+        chosen = self.fractions if fractions is None else _chosen_fractions(self, fractions)
+        some = self.rows if rows is None else _chosen_rows(self, rows)
+        kept = tuple(row for row in some if _fractions_of(row, chosen))
         if not kept:
             raise TableError(f"the selection leaves no cell of table {self.name}")
-        return replace(table, rows=kept)
+        return replace(self, rows=kept, fractions=chosen, seeds=self.seeds if seeds is None else parse_seeds(seeds))
+
+
+def _fractions_of(row: Row, fractions: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    own = fractions if row.fractions is None else tuple(f for f in fractions if f in row.fractions)
+    return tuple(f for f in own if not (f == 1 and row.method.wants_unlabeled))
 
 
 def _chosen_rows(table: Table, words: str) -> tuple[Row, ...]:

@@ -186,8 +186,6 @@ def _ray(address: str | None) -> Iterator[None]:
     # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if address is None:
-        # Two of Ray's helpers look so long for a driver that was killed; nothing else here waits for it.
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
         _join(address)

@@ -404,7 +404,7 @@ class DriverRecord(Record):
 
     driver: str
     host: str
-    pid: Whole
+    pid: Annotated[int, Field(ge=1, lt=2**31)]  # it may be sent a signal, and 0 would mean every process of a group
     process_started: float
     table: str
     trial_ids: tuple[str, ...]

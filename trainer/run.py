@@ -321,9 +321,12 @@ class Attempt:
             weights_sha256=weights_digest,
         )
         self.storage.write(trial_path(trial_id, "result.json"), result.sealed())
-        self.storage.remove(trial_path(trial_id, "failure.json"))
-        if self.options.keep != "checkpoints":
-            keeper.remove_checkpoints()
+        try:
+            self.storage.remove(trial_path(trial_id, "failure.json"))
+            if self.options.keep != "checkpoints":
+                keeper.remove_checkpoints()
+        except OSError as error:  # done is done
+            _LOG.warning("not all that is over could be removed; `mixgrid prune` does it: %s", error)
 
     def end(self, kind: EndingKind, error: Exception | None = None) -> None:
         """Say how this rank's part ended; the reason outlives the process."""

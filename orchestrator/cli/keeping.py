@@ -89,7 +89,7 @@ def changed_files(table: Table, storage: Storage) -> list[Path]:
     changed = []
     for form, name in FILES.items():
         with suppress(FileNotFoundError):
-            if (folder / name).read_text() != format_table(result, form):
+            if (folder / name).read_bytes() != format_table(result, form).encode():
                 changed.append(folder / name)
     return changed
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 _LONGEST_WAIT = 60.0
 
 Turn = tuple[int, int]
-"""A thread, and how many pauses long it goes on."""
+"""A thread, and how many pauses long it goes on, or to its end."""
 
 
 class Baton:
@@ -51,10 +51,13 @@ class Baton:
             self._wait(me)
 
     def _next(self, me: int) -> int:
-        drawn = next(self._turns)
-        if drawn is None:
-            return me if me in self._waiting else self._waiting[0]
-        return self._waiting[drawn % len(self._waiting)]
+        for drawn in self._turns:
+            if drawn is None:
+                return me if me in self._waiting else self._waiting[0]
+            chosen = drawn % len(self._gates)
+            if chosen in self._waiting:
+                return chosen
+        raise AssertionError("turns are endless")
 
     def _wait(self, me: int) -> None:
         assert self._gates[me].acquire(timeout=_LONGEST_WAIT), "nobody passed the baton on"

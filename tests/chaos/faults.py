@@ -1,7 +1,6 @@
 """Storage that dies, fails or waits at a chosen operation: on a local folder, or on an object store in memory."""
 
 import errno
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -87,11 +86,18 @@ class FaultyStorage(Storage):
         def write(fault: Fault | None) -> None:
             if not self.is_local:  # nothing is visible before all of it is
                 self._in_the_middle_of_a_write(path, fault)
-            with at_sync(lambda: self._in_the_middle_of_a_write(path, fault)) as synced:
+            there: dict[Path, bytes] = {}
+
+            def in_the_middle() -> None:
+                if fault is not None and fault.kind.startswith("middle"):
+                    there.update(files_beside(Path(self._full(path))))
+                self._in_the_middle_of_a_write(path, fault)
+
+            with at_sync(in_the_middle) as synced:
                 try:
                     super(FaultyStorage, self).write(path, content)
                 except Died:
-                    self._leave_draft(path, content[: len(content) // 2])
+                    leave_half(there)
                     raise
                 assert synced or not self.is_local, f"{path} appeared before it was synced"
             if path.endswith("/commit.json"):
@@ -146,14 +152,21 @@ class FaultyStorage(Storage):
             raise OSError(errno.ENOSPC, "No space left on device")
         self._pause(f"sync {path}")
 
-    def _leave_draft(self, path: str, content: bytes) -> None:
-        if self.is_local:  # the product's own handler took it away, which a killed process could not
-            target = Path(self._full(path))
-            target.with_name(f".{target.name}.{os.urandom(4).hex()}.part").write_bytes(content)
-
     def _die(self) -> None:
         self._is_dead = True
         raise Died
+
+
+def files_beside(target: Path) -> dict[Path, bytes]:
+    """The files in a file's folder, with their content."""
+    return {path: path.read_bytes() for path in target.parent.iterdir() if path.is_file()}
+
+
+def leave_half(there: dict[Path, bytes]) -> None:
+    """Put back what was cleared away after a death, as a killed process could not: the half that was written of it."""
+    for path, content in there.items():
+        if not path.exists():
+            path.write_bytes(content[: len(content) // 2])
 
 
 _AT_SYNC = threading.local()

@@ -16,12 +16,22 @@ from tests.chaos.trivial import expected_of, told_by, trivial_spec, trivial_worl
 from tests.contracts import StopAt
 from trainer.checkpoint import from_bytes
 from trainer.host import Host, NoHost
-from trainer.records import Result, attempt_path, new_attempt_name, read_result, read_segments, trial_path, trial_state
+from trainer.records import (
+    Result,
+    attempt_path,
+    checkpoint_name,
+    new_attempt_name,
+    read_result,
+    read_segments,
+    trial_path,
+    trial_state,
+)
 from trainer.run import run_trial
 from trainer.spec import RunOptions, TrialSpec
 
 End = Literal["done", "stopped", "failed", "refused", "died", "raised"]
 Keep = Literal["weights", "checkpoints", "nothing"]
+Damaged = Literal["state", "exchanged state", "segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,22 +180,25 @@ class Room:
         """The step from which an attempt has to go on."""
         return max((commit["step"] for commit in self.checkpoints()), default=0)
 
-    def damage(self, what: Literal["state", "segment"]) -> None:
-        """Change a byte of a half-done trial's newest checkpoint, or of its last segment, where there is one."""
+    def damage(self, what: Damaged) -> None:
+        """Let a half-done trial's newest checkpoint, or the newest records behind it, rot or be exchanged."""
         found = self.checkpoints()
         if not found or self.check_result() is not None:
             return
         newest, storage = found[-1], self.storage
-        if what == "state":
-            path = attempt_path(self.trial_id, newest["attempt"], f"checkpoint-{newest['step']:08d}", "state.pt")
-        else:
-            path = attempt_path(self.trial_id, newest["segments"][-1]["attempt"], newest["segments"][-1]["file"])
+        segment = newest["segments"][-1]
+        records = attempt_path(self.trial_id, segment["attempt"], segment["file"])
+        path = records if what == "segment" else self._state_path(newest)
         content = storage.read(path)
         middle = len(content) // 2
-        storage.write(
-            path, content[:middle] + bytes([content[middle] ^ 1] if content else b"?") + content[middle + 1 :]
-        )
-        self.was_damaged = True
+        changed = content[:middle] + bytes([content[middle] ^ 1] if content else b"?") + content[middle + 1 :]
+        if what == "exchanged state":
+            changed = storage.read(self._state_path(found[0]))
+        storage.write(path, changed)
+        self.was_damaged = self.was_damaged or changed != content
+
+    def _state_path(self, commit: dict[str, Any]) -> str:
+        return attempt_path(self.trial_id, commit["attempt"], checkpoint_name(commit["step"]), "state.pt")
 
     # --- what has to be true --------------------------------------------------------------------------------------
 

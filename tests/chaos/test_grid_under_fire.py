@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,11 +51,11 @@ def undisturbed(tmp_path: Path, places: dict[str, str]) -> RunOptions:
     return RunOptions(storage=str(tmp_path / "undisturbed"), **places, **cadence)
 
 
-def assert_all_is_well(grid: Grid, options: RunOptions) -> None:
+def assert_all_is_well(grid: Grid, options: RunOptions, *, num_resumed: int = 2) -> None:
     grid.assert_nothing_began_anew()
     grid.assert_equal_to_undisturbed(options)
     resumed = [step for steps in grid.resumed_steps().values() for step in steps[1:]]
-    assert sum(step > 0 for step in resumed) >= 2, "no kill fell in the midst of training"
+    assert sum(step > 0 for step in resumed) >= num_resumed, "no kill fell in the midst of training"
     reached = [(seen, safe) for lost in grid.lost.values() for seen, safe in lost]
     assert all(seen - safe <= CHECKPOINT_EVERY for seen, safe in reached)
     assert sum(max(0, seen - safe) for seen, safe in reached) > 0
@@ -118,11 +118,13 @@ def ray_node(*words: str) -> Iterator[psutil.Popen]:
     try:
         yield node
     finally:
-        below = node.children(recursive=True) if node.is_running() else []
-        node.terminate()
+        below = []
+        with suppress(psutil.Error):  # a node without its raylet ends by itself
+            below = node.children(recursive=True)
+            node.terminate()
         psutil.wait_procs([node, *below], timeout=20)
         for process in below:
-            if process.is_running():
+            with suppress(psutil.Error):
                 process.kill()
 
 
@@ -145,7 +147,7 @@ def test_a_grid_outlives_the_loss_of_a_node_and_uses_the_one_that_comes_instead(
             psutil.wait_procs(workers, timeout=60)
             with ray_node(*member):
                 assert driver.wait(timeout=900) == 0, grid.log()
-    assert_all_is_well(grid, undisturbed(tmp_path, places))
+    assert_all_is_well(grid, undisturbed(tmp_path, places), num_resumed=1)
 
 
 def test_a_soak_with_a_trial_process_killed_each_half_minute_and_the_driver_each_three(

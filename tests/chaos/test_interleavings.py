@@ -130,6 +130,15 @@ def test_an_attempt_overtaken_while_it_looks_for_checkpoints_goes_on_from_newer_
         check_scene(Scene(variant, before=[Fault(22, "before")], faults=[None, None], turns=turns))
 
 
+@pytest.mark.parametrize("far", range(40, 90, 5))
+def test_what_a_late_attempt_seals_after_the_result_is_not_gone_on_from(far: int) -> None:
+    variant = Variant(num_steps=4, start=None, checkpoint=1)
+    # The late one waits before its first commit; the first comes far; a third begins; the first ends, the late one
+    # seals a step that is long overtaken, and the third looks for checkpoints.
+    turns = [(2, 14), (1, far), (0, 3), (1, 1000), (2, 6), (0, 1000)]
+    check_scene(Scene(variant, before=[], faults=[None, None, None], turns=turns))
+
+
 def test_records_that_go_away_under_a_resume_are_no_failure_of_the_trial() -> None:
     with open_room(Variant(checkpoint=1)) as room:
         room.run(Fault(22, "before"))

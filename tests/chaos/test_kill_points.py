@@ -4,20 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.chaos.faults import DEATHS, ERRORS, Fault, FaultKind, Operation
-from tests.chaos.rooms import Room, Variant, open_room
+from tests.chaos.rooms import Damaged, Room, Variant, open_room
 
-LOCAL = Variant(num_steps=6)
-VARIANTS = {
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A trial, and of what attempts at it died before the one that is looked at."""
+
+    variant: Variant
+    before: tuple[Fault, ...] = ()
+
+
+LOCAL = Case(Variant(num_steps=6, start=2))
+CASES = {
     "folder": LOCAL,
-    "object store": Variant(num_steps=6, is_local=False, progress_seconds=0.0, keep="nothing"),
-    "kept checkpoints": Variant(num_steps=4, start=None, checkpoint=1, keep="checkpoints"),
+    "resumed": Case(Variant(), (Fault(26, "before"),)),
+    "object store": Case(Variant(num_steps=6, start=4, is_local=False, progress_seconds=0.0, keep="nothing")),
+    "kept checkpoints": Case(Variant(num_steps=4, start=None, checkpoint=1, keep="checkpoints")),
 }
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 LONG = settings(QUICK, max_examples=3000, derandomize=False)
@@ -55,8 +64,10 @@ def errors(operations: list[Operation]) -> list[Fault]:
     ]
 
 
-def operations_of(variant: Variant) -> list[Operation]:
-    with open_room(variant) as room:
+def operations_of(case: Case) -> list[Operation]:
+    with open_room(case.variant) as room:
+        for fault in case.before:
+            room.run(fault)
         return room.operations()
 
 
@@ -71,21 +82,40 @@ def check_faults(room: Room, *faults: Fault) -> None:
         room.check_goings()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_death_at_any_operation_changes_nothing(name: str) -> None:
-    replayed = 0
-    for fault in deaths(operations_of(VARIANTS[name])):
-        with open_room(VARIANTS[name]) as room:
-            check_faults(room, fault)
+    case, replayed = CASES[name], 0
+    for fault in deaths(operations_of(case)):
+        with open_room(case.variant) as room:
+            check_faults(room, *case.before, fault)
             replayed += room.replayed
     assert replayed > 0
 
 
 @pytest.mark.parametrize("name", ["folder", "object store"])
 def test_an_error_of_storage_at_any_operation_changes_nothing(name: str) -> None:
-    for fault in errors(operations_of(VARIANTS[name])):
-        with open_room(VARIANTS[name]) as room:
+    for fault in errors(operations_of(CASES[name])):
+        with open_room(CASES[name].variant) as room:
             check_faults(room, fault)
+
+
+def test_an_error_of_storage_after_the_result_leaves_the_trial_done() -> None:
+    operations = operations_of(LOCAL)
+    written = next(at for at, operation in enumerate(operations) if operation.path.endswith("result.json") and at > 9)
+    for at in range(written + 1, len(operations)):
+        with open_room(LOCAL.variant) as room:
+            assert room.run(Fault(at, "away", lasts=20)) == "done"
+            room.check_done()
+
+
+@pytest.mark.parametrize("what", ["state", "exchanged state", "segment"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(what: Damaged) -> None:
+    with open_room(Variant(checkpoint=2)) as room:
+        assert room.stop_at(6) == "stopped"
+        room.damage(what)
+        assert room.run() == "done"
+        assert room.goings[-1].steps[0] == 4
+        room.check_done()
 
 
 @pytest.mark.chaos
@@ -93,12 +123,13 @@ def test_two_deaths_at_any_two_operations_change_nothing() -> None:
     operations = operations_of(LOCAL)
     first = [fault for fault in deaths(operations) if operations[fault.at].name in ("write", "remove")]
     for one, two in product(first, deaths(operations)):
-        with open_room(LOCAL) as room:
+        with open_room(LOCAL.variant) as room:
             check_faults(room, one, two)
 
 
 def test_no_checkpoint_is_removed_twice() -> None:
-    removed = [operation.path for operation in operations_of(LOCAL) if operation.name == "remove"]
+    operations = operations_of(Case(Variant(checkpoint=1)))
+    removed = [operation.path for operation in operations if operation.name == "remove"]
     assert sorted(removed) == sorted(set(removed))
 
 
@@ -121,9 +152,9 @@ class LackOfMemory:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """The newest checkpoint, or the newest records behind it, rot."""
+    """The newest checkpoint, or the newest records behind it, rot or are exchanged."""
 
-    what: Literal["state", "segment"]
+    what: Damaged
 
 
 Disturbance = Fault | Stop | LackOfMemory | Damage
@@ -134,7 +165,7 @@ DISTURBANCES: st.SearchStrategy[Disturbance] = st.one_of(
     st.builds(Fault, PLACES, st.sampled_from(ERRORS), st.integers(1, 12)),
     st.builds(Stop, st.integers(1, 12)),
     st.builds(LackOfMemory, st.integers(0, 11)),
-    st.builds(Damage, st.sampled_from(["state", "segment"])),
+    st.builds(Damage, st.sampled_from(["state", "exchanged state", "segment"])),
 )
 
 

@@ -151,6 +151,7 @@ class Crowd:
 
     def kill_one(self, rng: random.Random) -> None:
         place = rng.randrange(PROCESSES)
+        assert self.processes[place].exitcode in (None, 0)  # nobody ends by an error
         self.killed += self.processes[place].is_alive()
         self.processes[place].kill()
         self.processes[place].join()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 T = TypeVar("T")
-LONG = 40
+LONG = 20
 EFFORTS = pytest.mark.parametrize(
     "effort", [pytest.param(1, id="quick"), pytest.param(LONG, id="long", marks=pytest.mark.chaos)]
 )

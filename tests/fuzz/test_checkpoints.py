@@ -345,6 +345,18 @@ def test_a_momentum_that_would_be_broadcast_is_refused(trial: Trial) -> None:
         refuse_unfit(trial, state, history(3), step=4)
 
 
+@pytest.mark.parametrize("lost", ["one", "all", "its buffer"])
+def test_a_momentum_that_would_start_from_nothing_is_refused(lost: str, trial: Trial) -> None:
+    state = state_of(trial)
+    entries = state["trial"]["optimizers"]["student"]["state"]
+    if lost == "its buffer":
+        entries[0]["momentum_buffer"] = None
+    for index in list(entries)[: {"one": 1, "all": None}.get(lost, 0)]:
+        del entries[index]
+    with pytest.raises(UnfitCheckpoint, match="other parameters|lacks its momentum"):
+        refuse_unfit(trial, state, history(3), step=4)
+
+
 def test_another_momentum_than_the_specs_is_refused(trial: Trial) -> None:
     state = state_of(trial)
     state["trial"]["optimizers"]["student"]["param_groups"][0]["momentum"] = 0.5

@@ -6,7 +6,9 @@ Plan, run and table read the same storage and must say the same of it.
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +85,22 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
     return storage
 
 
-def with_file(storage: Storage, path: str, content: bytes, look: Callable[[], None]) -> None:
-    """Look at the storage while a file has another content."""
+@contextmanager
+def holding(storage: Storage, path: str, content: bytes) -> Iterator[None]:
+    """A storage in which a file has another content for a while."""
     file = Path(storage.locate(path))
     before = file.read_bytes()
     file.write_bytes(content)
     try:
-        look()
+        yield
     finally:
         file.write_bytes(before)
+
+
+def with_file(storage: Storage, path: str, content: bytes, look: Callable[[], None]) -> None:
+    """Look at the storage while a file has another content."""
+    with holding(storage, path, content):
+        look()
 
 
 def numbers(storage: Storage) -> set[tuple[Any, ...]]:
@@ -249,6 +258,11 @@ LIES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a class that is defined": set_in("evaluations", 0, "class_iou", 1, value=0.5),
     "another number of undefined classes": set_in("evaluations", 0, "num_undefined", value=0),
     "counts below zero": set_in("evaluations", 0, "confusion", 0, 2, value=-1),
+    "counts below zero that weigh each other out": lambda body: (
+        set_in("evaluations", 0, "confusion", 0, 1, value=-1)(body),
+        set_in("evaluations", 0, "confusion", 1, 0, value=1)(body),
+    ),
+    "a time that is no number": set_in("wall_seconds", value=float("nan")),
     "counts above every other": set_in("evaluations", 0, "confusion", 0, 0, value=10**30),
     "a count taken out": lambda body: body["evaluations"][0]["confusion"][0].pop(),
     "a row of counts taken out": lambda body: body["evaluations"][0]["confusion"].pop(),
@@ -288,11 +302,62 @@ def test_a_sealed_result_with_a_lie_in_it_trains_again(lie: str, storage: Storag
     with_file(storage, RESULT, sealed(body), look)
 
 
+@pytest.mark.parametrize("path", SEALED[1:4] + SEALED[5:], ids=lambda path: path.rsplit("/")[-1])
+@pytest.mark.parametrize("value", [10**30, -1, float("nan"), float("inf"), "5", True], ids=str)
+def test_a_record_with_a_number_that_is_none_counts_nowhere(path: str, value: Any, storage: Storage) -> None:
+    pristine = numbers(storage)
+    body = body_of(storage, path)
+    fields = [name for name, given in body.items() if type(given) in (int, float)]
+    assert fields
+
+    def look() -> None:
+        assert accepted(storage, path) == []
+        if name == fields[-1]:
+            assert numbers(storage) == pristine
+            look_everywhere(storage)
+
+    for name in fields:
+        is_fine = value in (-1, 10**30) and type(body[name]) is float  # a strange time, but one
+        if not is_fine:
+            with_file(storage, path, sealed({**body, name: value}), look)
+
+
+def accepted(storage: Storage, path: str) -> list[Any]:
+    """The record at a path, where its readers accept it."""
+    trial_id = path.split("/")[1]
+    if path.endswith("commit.json"):
+        return list(find_commits(storage, trial_id))
+    if path.endswith("failure.json"):
+        failure = read_failure(storage, trial_id)
+        return [] if failure is None else [failure]
+    return read_manifests(storage, trial_id)[0] if path.endswith("manifest.json") else list(live_drivers(storage))
+
+
 def test_a_record_says_only_what_its_counts_give() -> None:
     fields = judged(10, 0.5).model_dump()
     assert EvaluationRecord(**fields) == judged(10, 0.5)
     with pytest.raises(ValueError, match=r"mean_iou 0\.6 does not follow from the confusion matrix, which gives 0\.5"):
         EvaluationRecord(**{**fields, "mean_iou": 0.6})
+
+
+def test_a_lie_in_which_all_agrees_is_seen_by_its_seal(storage: Storage) -> None:
+    body = json.loads(storage.read(RESULT))
+    for record in body["evaluations"]:
+        record["network"] = {"student": "teacher", "teacher": "student"}[record["network"]]
+    pristine = numbers(storage)
+    with_file(storage, RESULT, json.dumps(body).encode(), lambda: expect(storage, set()))
+    del body["sha256"]
+    with_file(storage, RESULT, sealed(body), lambda: expect_other(storage, pristine))
+
+
+def expect(storage: Storage, wanted: set[tuple[Any, ...]]) -> None:
+    """These numbers and no others."""
+    assert numbers(storage) == wanted
+
+
+def expect_other(storage: Storage, unwanted: set[tuple[Any, ...]]) -> None:
+    """Other numbers than these: what is sealed by somebody who knows how is theirs."""
+    assert numbers(storage) not in (set(), unwanted)
 
 
 def test_a_manifest_of_another_trial_counts_no_images(storage: Storage) -> None:
@@ -347,23 +412,39 @@ STUB = Table(name="stub", title="Stub", frame=FRAME, rows=(Row("ComplexMix", MET
 """
 
 
-@pytest.mark.parametrize(
-    "words", [("status",), ("plan",), ("table",), ("explain", "ComplexMix@1/8"), ("logs", "ComplexMix@1/8")]
+COMMANDS = (
+    ("status",),
+    ("plan",),
+    ("table",),
+    ("explain", "ComplexMix@1/8"),
+    ("logs", "ComplexMix@1/8"),
+    ("verify",),
 )
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
 def test_commands_go_on_over_damaged_records(words: tuple[str, ...], storage: Storage, tmp_path: Path) -> None:
     path = tmp_path / "stub.py"
     path.write_text(OWN)
     storage.write(attempt_path(DONE.trial_id, ATTEMPT, "log.txt"), b"\xff\xfe not text\n")
+    may_complain = (0, 1) if words == ("verify",) else (0,)
+    with ExitStack() as stack:
+        for damaged_path in (None, *SEALED, SEGMENT):
+            if damaged_path is not None:
+                stack.enter_context(holding(storage, damaged_path, b'{"sha256": ""}'))
+            told = mixgrid(words[0], str(path), *words[1:], "--storage", storage.url)
+            assert told.code in may_complain, told
+            assert told.err == ""
+            is_done = "1 done" in told.out
+            assert words != ("status",) or is_done == (damaged_path is None)
 
-    def look() -> None:
-        told = mixgrid(words[0], str(path), *words[1:], "--storage", storage.url)
-        assert (told.code, told.err) == (0, "")
 
-    everything = look
-    for damaged_path in SEALED:
-
-        def everything(path: str = damaged_path, inner: Callable[[], None] = everything) -> None:
-            with_file(storage, path, b'{"sha256": ""}', inner)
-
-    look()
-    everything()
+def test_pruning_leaves_what_counts_beside_damaged_records(storage: Storage, tmp_path: Path) -> None:
+    pristine = numbers(storage)
+    copy = Storage(str(tmp_path / "runs"))
+    shutil.copytree(storage.locate("."), copy.locate("."))
+    for path in SEALED:
+        if path not in (RESULT, COMMIT):
+            copy.write(path, b"{}")
+    assert mixgrid("prune", "--storage", copy.url).code == 0
+    assert numbers(copy) == pristine

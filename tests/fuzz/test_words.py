@@ -156,8 +156,14 @@ def test_seeds_beyond_measure_take_neither_time_nor_memory(words: str) -> None:
         parse_seeds(words)
 
 
+@pytest.mark.parametrize("word", ["9" * 5000, "1/" + "9" * 5000, "٣/٨", "1/8/9", "0.125", ""])
+def test_a_fraction_that_is_none_is_told_how_one_looks(word: str) -> None:
+    with Within(0.5), pytest.raises(TableError, match="--fractions .* such as 1/8 or 1$"):
+        DEMO.selected(fractions=word)
+
+
 def test_a_batch_beyond_measure_is_refused_at_once() -> None:
-    (cell,) = DEMO.changed(["labeled_batch=1999999999"]).selected(rows="Supervised").cells()
+    (cell,) = DEMO.changed(["labeled_batch=50000001"]).selected(rows="Supervised").cells()
     with Within(0.5), pytest.raises(PlacementError, match="does not divide labeled_batch"):
         check_batches([cell.spec], workers=2)
 
@@ -231,6 +237,13 @@ def test_a_deviation_that_would_be_lost_is_refused(path: str) -> None:
     table = table_of({}, {**ROW, "deviations": ((path, 1),)})
     with pytest.raises(TableError, match=f"'A' (deviates in |changes .*){path}"):
         table.cells()
+
+
+def test_a_row_without_a_cell_leaves_the_others_alone() -> None:
+    table = table_of({"fractions": (Fraction(1),)}, {**ROW, "method": Supervised(), "fractions": None})
+    assert {cell.row for cell in table.changed(["num_steps=9"]).cells()} == {"A"}  # row B mixes: not at fraction 1
+    with pytest.raises(TableError, match="leaves no cell"):
+        table.selected(rows="B")
 
 
 OWN = """

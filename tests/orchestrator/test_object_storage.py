@@ -65,7 +65,9 @@ def test_a_heart_beats_on_after_a_store_that_failed(
 def await_requests(object_store: ObjectStore, count: int) -> None:
     """Return once so many more requests for heartbeats have come."""
     object_store.seen()
+    deadline = time.monotonic() + 20
     while count > 0:
+        assert time.monotonic() < deadline, "no heartbeat comes"
         time.sleep(0.02)
         count -= sum("/drivers/" in request for request in object_store.seen())
 

@@ -134,7 +134,7 @@ def test_a_url_is_shown_without_keys(url: str, shown: str) -> None:
 # --- whole or not at all ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failed", [r"POST .*\?uploads", "partNumber=1", "partNumber=3", r"POST .*\?uploadId"])
+@pytest.mark.parametrize("failed", [r"POST .*\?uploads", "partNumber=2", "partNumber=3", r"POST .*\?uploadId"])
 def test_an_upload_that_fails_leaves_what_was_there(
     failed: str, object_store: ObjectStore, storage: Storage, impatient: None
 ) -> None:
@@ -154,6 +154,7 @@ def test_a_process_that_dies_in_an_upload_leaves_nothing(object_store: ObjectSto
     with object_store.failing("late", matching="partNumber=3"):
         writer = subprocess.Popen([sys.executable, "-c", program, storage.url])
         while not any("partNumber=3" in request for request in object_store.seen()):
+            assert writer.poll() is None
             time.sleep(0.02)
         writer.kill()
         writer.wait()
@@ -295,6 +296,17 @@ def test_a_store_that_is_away_is_waited_for_within_bounds(object_store: ObjectSt
     waits = 0.025 * (2**remote.RETRIES - 2)  # the first repetition comes at once, the next after 50 ms
     assert 10 < waits < 15
     assert waits + (remote.RETRIES + 1) * remote.SILENCE_SECONDS < 65
+
+
+def test_a_request_is_repeated_as_often_as_promised(
+    object_store: ObjectStore, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "RETRIES", 4)
+    hasty = Storage(storage.url)
+    object_store.seen()
+    with object_store.failing("error"), pytest.raises(OSError, match=r"\(after 4 more tries; "):
+        hasty.read("a")
+    assert len(object_store.seen()) == 5
 
 
 @pytest.mark.parametrize("retries", [1, pytest.param(None, marks=pytest.mark.chaos)])
