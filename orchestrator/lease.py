@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -133,20 +134,20 @@ def live_drivers(storage: Storage) -> list[DriverRecord]:
     On this host a driver lives while its process does, so that a dead one is taken over at once; elsewhere while its
     heartbeat is fresh by the storage's clock.
     """
-    records = []
+    records, now = [], cache(storage.now)  # a look at the storage's clock costs requests: one, where one is needed
     for name in storage.names("drivers"):
         if name.endswith(".json"):
             with suppress(DamagedRecord):
                 record = DriverRecord.find(storage, f"drivers/{name}")
-                if record is not None and not record.finished and _is_alive(record, storage, name):
+                if record is not None and not record.finished and _is_alive(record, storage, name, now):
                     records.append(record)
     return sorted(records, key=lambda record: record.driver)
 
 
-def _is_alive(record: DriverRecord, storage: Storage, name: str) -> bool:
+def _is_alive(record: DriverRecord, storage: Storage, name: str, now: Callable[[], float]) -> bool:
     if record.host == this_host():
         return is_process_alive(record.pid, record.process_started)
-    return storage.now() - storage.modified(f"drivers/{name}") < STALE_SECONDS
+    return now() - storage.modified(f"drivers/{name}") < STALE_SECONDS
 
 
 def this_host() -> str:

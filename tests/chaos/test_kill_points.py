@@ -191,7 +191,8 @@ def disturb(room: Room, disturbance: Disturbance) -> None:
         case Fault():
             room.run(disturbance)
         case Stop():
-            room.stop_at(disturbance.step)
+            if room.stop_at(disturbance.step) == "stopped":  # nothing of it is trained again
+                assert room.newest_valid_step() == room.goings[-1].steps[-1] + 1
         case LackOfMemory():
             room.run_until_memory_lacks(disturbance.step)
         case Damage():
