@@ -337,10 +337,11 @@ def test_a_state_with_other_evaluations_behind_it_is_refused(step: int, steps: t
         refuse_unfit(trial, state_of(trial), history(*steps), step=step)
 
 
-def test_a_momentum_that_would_be_broadcast_is_refused(trial: Trial) -> None:
+@pytest.mark.parametrize("reshape", [lambda t: t.flatten()[:1], lambda t: t.new_zeros(()), lambda t: t.unsqueeze(0)])
+def test_a_momentum_that_would_be_broadcast_is_refused(reshape: Callable[[Tensor], Tensor], trial: Trial) -> None:
     state = state_of(trial)
     momentum = state["trial"]["optimizers"]["student"]["state"][0]
-    momentum["momentum_buffer"] = momentum["momentum_buffer"].flatten()[:1]
+    momentum["momentum_buffer"] = reshape(momentum["momentum_buffer"])
     with pytest.raises(UnfitCheckpoint, match=r"optimizer state 0\.momentum_buffer"):
         refuse_unfit(trial, state, history(3), step=4)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
+from PIL import Image
 
 from experiments.table import Row, Table, TableError
 from orchestrator.cli.common import outputs_folder
@@ -13,7 +14,7 @@ from tests.fuzz.hammer import EFFORTS, NASTY_WORDS, SIGNS, assert_one_message, h
 from tests.fuzz.test_words import DEMO
 from trainer.data.cache import open_cache
 from trainer.data.folders import folders_layout
-from trainer.records import Storage, attempt_path, segment_name, trial_path
+from trainer.records import Storage, attempt_path, trial_path
 from trainer.spec import NAMED_METHODS, Folders, Supervised, TrialSpec
 
 WAYS_OUT = (
@@ -115,8 +116,6 @@ def test_every_method_word_is_a_plain_name_of_a_folder() -> None:
 
 @EFFORTS
 def test_names_of_datasets_splits_and_classes_write_below_the_cache_alone(effort: int, tmp_path: Path) -> None:
-    from PIL import Image
-
     for kind in ("images", "labels"):
         (tmp_path / "data" / kind / "train").mkdir(parents=True)
         Image.new("L", (8, 8)).save(tmp_path / "data" / kind / "train" / "a.png")
@@ -137,10 +136,6 @@ def test_names_of_datasets_splits_and_classes_write_below_the_cache_alone(effort
 
     plain = st.just("train") | names
     hammer(check, st.just("mine") | names, plain, st.tuples(names, names), examples=120, effort=effort)
-
-
-def test_segments_are_called_as_a_history_may_call_them() -> None:
-    assert segment_name(40_000) == "metrics-00040000.jsonl"
 
 
 @EFFORTS

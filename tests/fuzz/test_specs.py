@@ -77,7 +77,9 @@ def agrees(given: Any, read: Any) -> bool:
     if given is None or read is None:
         return given is read
     number, _ = tried(lambda: Fraction(str(int(given) if isinstance(given, bool) else given).strip()), ValueError)
-    return given == read if number is None else float(number) == float(Fraction(str(read)))
+    if number is None or number == Fraction(str(read)):
+        return number is not None or bool(given == read)
+    return isinstance(read, float) and float(number) == read
 
 
 @EFFORTS

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from results.escaping import escape_csv, escape_latex, escape_markdown, one_line
 from results.tables import FORMATS, PREAMBLE, format_latex, format_table, write_table
 from tests.fuzz.hammer import EFFORTS, SIGNS, hammer, mixgrid, tried
 from tests.fuzz.test_words import DEMO
-from tests.results.builders import EIGHTH, RowStub, TableStub, put_score, read, spec_of
+from tests.results.builders import EIGHTH, RowStub, TableStub, put_score, read
 from trainer.records import Storage
 
 LATEX_SIGNS = r"\&%$#_{}~^<>|[]*\"'`-" + "±×≤–…†ßéłđαΩ中💥²€→ñ"
@@ -199,8 +200,6 @@ def test_commands_show_nasty_labels_as_they_are(command: str, tmp_path: Path, mo
 
 @EFFORTS
 def test_a_label_or_title_that_cannot_be_seen_is_refused(effort: int) -> None:
-    from dataclasses import replace
-
     def check(text: str) -> None:
         row, refusal = tried(lambda: replace(DEMO.rows[0], label=text), TableError)
         is_visible = text.isprintable() and bool(text.strip()) and len(text) <= 200
@@ -210,7 +209,3 @@ def test_a_label_or_title_that_cannot_be_seen_is_refused(effort: int) -> None:
 
     invisible = st.sampled_from(["", " ", "\n", "a\nb", "\x1b[2J", "\u202e", "a\x00", "x" * 201, "\u2028"])
     hammer(check, invisible | texts | st.characters(), examples=80, effort=effort)
-
-
-def test_the_trials_of_nasty_labels_are_as_named_as_others() -> None:
-    assert len({spec_of(label).trial_id for label in ("a", "bb", "ccc")}) == 3
