@@ -36,7 +36,7 @@ def hammer(check: Callable[..., None], *strategies: st.SearchStrategy[Any], exam
     run(given(st.tuples(*strategies))(one))()
 
 
-def tried(act: Callable[[], T], refusal: type[Exception]) -> tuple[T | None, str]:
+def tried(act: Callable[[], T], refusal: type[Exception] | tuple[type[Exception], ...]) -> tuple[T | None, str]:
     """What an act gives, or None and the message with which it was refused; any other error is raised."""
     try:
         return act(), ""

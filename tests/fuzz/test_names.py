@@ -130,7 +130,7 @@ def test_names_of_datasets_splits_and_classes_write_below_the_cache_alone(effort
         layout = folders_layout(dataset, tmp_path / "data")
         place = tmp_path / "cache"
         opened = lambda: open_cache(layout, dataset.train_split, height=8, width=8, folder=place)  # noqa: E731
-        tried(opened, (ValueError, OSError))  # type: ignore[arg-type]
+        tried(opened, (ValueError, OSError))
         assert {path for path in tmp_path.rglob("*") if "cache" not in path.parts} == before
         assert all(path.parent == place for path in place.rglob("*"))
 

@@ -73,10 +73,11 @@ def agrees(given: Any, read: Any) -> bool:
     if isinstance(given, list):
         return isinstance(read, list) and len(given) == len(read) and all(map(agrees, given, read))
     if isinstance(read, bool):
-        return str(given).lower().removesuffix(".0") in (YES if read else NO)
+        return str(given).lower().removesuffix(".0").removeprefix("-") in (YES if read else NO)
     if given is None or read is None:
         return given is read
-    number, _ = tried(lambda: Fraction(str(int(given) if isinstance(given, bool) else given).strip()), ValueError)
+    exact = given if isinstance(given, int | float) else str(given).strip()
+    number, _ = tried(lambda: Fraction(exact), (ValueError, ArithmeticError))
     if number is None or number == Fraction(str(read)):
         return number is not None or bool(given == read)
     return isinstance(read, float) and float(number) == read

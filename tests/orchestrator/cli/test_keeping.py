@@ -69,14 +69,23 @@ def test_cancel_without_a_driver_says_so(copied: Storage, table_file: str) -> No
 @pytest.fixture
 def training(tmp_path: Path, places: dict[str, str]) -> subprocess.Popen[str]:
     """`mixgrid train` at work on a long trial of its own, in a storage `alone`."""
-    cell = small_table(num_steps=5000).cells()[0]
+    cell = small_table(num_steps=100_000).cells()[0]
     (tmp_path / "spec.json").write_text(cell.spec.model_dump_json())
-    words = ["train", str(tmp_path / "spec.json"), "--storage", str(tmp_path / "alone"), "--checkpoint-every", "25"]
+    words = [
+        "train",
+        str(tmp_path / "spec.json"),
+        "--storage",
+        str(tmp_path / "alone"),
+        "--checkpoint-every",
+        "25",
+        "--log-every",
+        "5",
+    ]
     command = [sys.executable, "-c", "from orchestrator.cli.app import main; main()", *words]
     command += ["--data", places["data"], "--cache", places["cache"]]
     process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     storage = Storage(str(tmp_path / "alone"))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not find_commits(storage, cell.trial_id):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -87,20 +96,20 @@ def training(tmp_path: Path, places: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def test_a_trial_on_its_own_is_held_seen_and_cancelled(training: subprocess.Popen[str], tmp_path: Path) -> None:
-    storage, cell = Storage(str(tmp_path / "alone")), small_table(num_steps=5000).cells()[0]
+    storage, cell = Storage(str(tmp_path / "alone")), small_table(num_steps=100_000).cells()[0]
     (tmp_path / "long.py").write_text(
-        "from tests.orchestrator.conftest import small_table\nLONG = small_table(num_steps=5000)\n"
+        "from tests.orchestrator.conftest import small_table\nLONG = small_table(num_steps=100_000)\n"
     )
     words = (str(tmp_path / "long.py"), "--storage", storage.url)
     status = mixgrid("status", *words).stdout
     assert "1 running" in status
-    assert "of 5000, " in status
+    assert "of 100000, " in status
     with pytest.raises(HeldElsewhere, match=f"process {training.pid}"):
         await_release(storage, cell.trial_id)
     told = mixgrid("cancel", *words)
     assert told.returncode == 0, told.stdout
     assert f"process {training.pid}" in told.stdout
-    out, _ = training.communicate(timeout=30)
+    out, _ = training.communicate(timeout=120)
     assert training.returncode == 130, out
     state = trial_state(storage, cell.trial_id)
     assert (state.kind, state.detail) == ("partial", "asked to stop")
