@@ -14,8 +14,9 @@ from tests.chaos.rooms import Room, Variant, open_room
 from tests.chaos.trivial import told_by
 from trainer.records import DamagedRecord, find_commits, read_result, read_segments, trial_path, trial_state
 
-QUICK = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-LONG = settings(QUICK, max_examples=3000, derandomize=False)
+ALWAYS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+QUICK = settings(ALWAYS, max_examples=80, derandomize=True)
+LONG = settings(ALWAYS, max_examples=3000)
 READINGS = 4
 
 FAULTS = st.builds(Fault, st.integers(0, 60), st.sampled_from(DEATHS))

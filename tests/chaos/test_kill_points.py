@@ -28,8 +28,9 @@ CASES = {
     "object store": Case(Variant(num_steps=6, start=4, is_local=False, progress_seconds=0.0, keep="nothing")),
     "kept checkpoints": Case(Variant(num_steps=4, start=None, checkpoint=1, keep="checkpoints")),
 }
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-LONG = settings(QUICK, max_examples=3000, derandomize=False)
+ALWAYS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+QUICK = settings(ALWAYS, max_examples=60, derandomize=True)
+LONG = settings(ALWAYS, max_examples=3000)
 
 
 @contextmanager
