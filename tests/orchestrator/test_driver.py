@@ -74,7 +74,7 @@ def test_a_cell_outlives_the_kill_of_its_worker_its_trial_process_and_its_driver
     program = "from orchestrator.cli.app import main; main()"
     ran = subprocess.run(
         [sys.executable, "-c", program, *words],
-        capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False, timeout=600,
+        capture_output=True, text=True, cwd=tmp_path, env=environment(), check=False, timeout=1200,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     report = (tmp_path / "runs/drill/report.md").read_text()
