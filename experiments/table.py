@@ -7,7 +7,7 @@ import functools
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -26,6 +26,7 @@ from trainer.spec import (
     InitialWeights,
     Method,
     Network,
+    Normalization,
     Optimizer,
     Part,
     Poly,
@@ -71,6 +72,7 @@ class Frame(Part):
     view: View = View()
     network: Network = DeepLabV2()
     initial_weights: InitialWeights = "coco"
+    normalization: Normalization | None = None
     optimizer: Optimizer = SGD()
     schedule: Schedule = Poly()
     num_steps: int = 40_000
@@ -317,11 +319,18 @@ def change_field(content: dict[str, Any], path: str, value: Any) -> bool:
 
 def _defaults_of(kind: Any) -> dict[str, Any]:
     """The fields of the part of that kind at their defaults; an unknown kind is left for validation to refuse."""
-    for part in Part.__subclasses__():
+    for part in _parts_below(Part):
         field = part.model_fields.get("kind")
         if field is not None and field.default == kind:
-            return part.model_construct().model_dump(mode="json")
+            content: dict[str, Any] = part.model_construct().model_dump(mode="json")
+            return content
     return {"kind": kind}
+
+
+def _parts_below(part: type[Part]) -> Iterator[type[Part]]:
+    for child in part.__subclasses__():
+        yield child
+        yield from _parts_below(child)
 
 
 def field_paths(part: BaseModel, prefix: str = "") -> Iterable[str]:

@@ -25,8 +25,21 @@ from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
 from trainer.models.timm_backbone import make_timm_network
 from trainer.models.tiny import make_tiny_network
 from trainer.models.weights import WeightsReport, load_weights
+from trainer.optimizers import by_listings, with_repeats
 from trainer.randomness import key_of
-from trainer.spec import DeepLabV2, InitialWeights, Mask, Mix, Supervised, TimmNetwork, TinyNetwork, TrialSpec
+from trainer.schedules import RateFactor, constant, poly
+from trainer.spec import (
+    SGD,
+    Adam,
+    DeepLabV2,
+    InitialWeights,
+    Mask,
+    Mix,
+    Supervised,
+    TimmNetwork,
+    TinyNetwork,
+    TrialSpec,
+)
 from trainer.teacher import Teacher
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
@@ -130,20 +143,38 @@ def build_network(spec: TrialSpec, num_classes: int, weights: Path) -> tuple[Seg
     return network, report
 
 
-def build_player(spec: TrialSpec, network: SegmentationNetwork) -> Player:
-    """The student's optimizer: the head learns faster by `head_multiplier`."""
-    rate = spec.optimizer.learning_rate
-    groups = [
-        {"params": network.backbone_parameters(), "lr": rate},
-        {"params": network.head_parameters(), "lr": rate * spec.optimizer.head_multiplier},
-    ]
-    optimizer = torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=rate,
-        momentum=spec.optimizer.momentum,
-        weight_decay=spec.optimizer.weight_decay,
+def _sgd(groups: list[dict[str, Any]], spec: SGD) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        groups,
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        nesterov=spec.nesterov,
     )
-    return Player(network, optimizer)
+
+
+def _adam(groups: list[dict[str, Any]], spec: Adam) -> torch.optim.Optimizer:
+    betas = (spec.beta1, spec.beta2)
+    return torch.optim.Adam(groups, lr=spec.learning_rate, betas=betas, weight_decay=spec.weight_decay)
+
+
+OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], Any], torch.optim.Optimizer]] = {"sgd": _sgd, "adam": _adam}
+
+SCHEDULES: Mapping[str, Callable[[Any], RateFactor]] = {
+    "poly": lambda schedule: partial(poly, power=schedule.power),
+    "constant": lambda _schedule: constant,
+}
+
+
+def build_student(spec: TrialSpec, network: SegmentationNetwork) -> Player:
+    """The student's optimizer: the head learns faster by `head_multiplier`."""
+    chosen = spec.optimizer
+    backbone = [(1, network.backbone_parameters())]
+    if chosen.repeats_backbone:
+        backbone = list(by_listings(network.backbone))
+    groups = with_repeats(backbone, chosen.learning_rate)
+    groups += with_repeats([(1, network.head_parameters())], chosen.learning_rate * chosen.head_multiplier)
+    return Player(network, lambda: OPTIMIZERS[chosen.kind]([dict(group) for group in groups], chosen))
 
 
 def open_data(spec: TrialSpec, data: Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
@@ -213,7 +244,8 @@ def build_trial(
     trial = Trial(
         spec=spec,
         method=method,
-        players={"student": build_player(spec, network)},
+        players={"student": build_student(spec, network)},
+        rate_factor=SCHEDULES[spec.schedule.kind](spec.schedule),
         teacher=teacher,
         networks=Networks(wrap_for_ranks(network, device), teacher),
         streams=streams,

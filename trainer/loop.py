@@ -18,8 +18,9 @@ from trainer.host import Host
 from trainer.journal import Journal, ScalarWindow
 from trainer.methods.base import Method, Networks, Objective, Phase
 from trainer.metrics import class_iou, mean_iou
+from trainer.optimizers import step_repeatedly
 from trainer.records import EvaluationRecord
-from trainer.schedules import is_due, poly
+from trainer.schedules import RateFactor, is_due
 from trainer.spec import TrialSpec
 from trainer.teacher import Teacher
 
@@ -27,10 +28,15 @@ from trainer.teacher import Teacher
 class Player:
     """A network with its optimizer; learning rates follow the schedule from the rates it was built with."""
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, network: nn.Module, make_optimizer: Callable[[], torch.optim.Optimizer]) -> None:
         self.network = network
-        self.optimizer = optimizer
-        self._base_rates = [group["lr"] for group in optimizer.param_groups]
+        self._make_optimizer = make_optimizer
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all momentum: a new optimizer for the same weights."""
+        self.optimizer = self._make_optimizer()
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def set_rate(self, factor: float) -> None:
         """Scale every group's base learning rate."""
@@ -38,8 +44,8 @@ class Player:
             group["lr"] = base * factor
 
     def step(self) -> None:
-        """Move once along the gradients gathered in this turn, and forget them."""
-        self.optimizer.step()
+        """Move along the gradients gathered in this turn, and forget them."""
+        step_repeatedly(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
 
@@ -56,6 +62,7 @@ class Trial:
     evaluation_images: CachedSplit
     device: torch.device
     dtype: torch.dtype
+    rate_factor: RateFactor
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, besides the spec."""
@@ -121,7 +128,7 @@ def train(trial: Trial, keeper: Keeper, host: Host, cadence: Cadence, first_step
             for objective in objectives:
                 objective.loss.backward()  # type: ignore[no-untyped-call]
                 keeper.window.add(objective.scalars)
-            trial.players[name].set_rate(poly(step, spec.num_steps, spec.schedule.power))
+            trial.players[name].set_rate(trial.rate_factor(step, spec.num_steps))
             trial.players[name].step()
         if teacher is not None and phase.has_teacher:
             teacher.update(student)

@@ -655,6 +655,7 @@ _NOT_DECIDING = {
     "host.py",
     "journal.py",
     "keeper.py",
+    "options.py",
     "preview.py",
     "records.py",
     "remote.py",

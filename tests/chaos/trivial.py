@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from trainer.loop import Player, Trial
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.models.weights import WeightsReport
 from trainer.records import EvaluationRecord, Record, TrainRecord, code_digest
+from trainer.schedules import poly
 from trainer.spec import SGD, Evaluation, Folders, Mix, Poly, Supervised, Teacher, TinyNetwork, TrialSpec
 from trainer.teacher import Teacher as AveragedNetwork
 
@@ -173,13 +174,14 @@ def build_trivial_trial(spec: TrialSpec, on_step: Callable[[int], None]) -> tupl
     trial = Trial(
         spec=spec,
         method=method,
-        players={"student": Player(network, torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum))},
+        players={"student": Player(network, lambda: torch.optim.SGD(network.parameters(), lr=rate, momentum=momentum))},
         teacher=teacher,
         networks=Networks(network, teacher),
         streams=Pulls(spec, on_step),  # type: ignore[arg-type]
         evaluation_images=_one_image(),
         device=torch.device("cpu"),
         dtype=torch.float64,
+        rate_factor=partial(poly, power=0.9),
     )
     return trial, WeightsReport(kind="random", file_name="", sha256="random", num_loaded=0)
 

@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(small_data: Path)
 
 def test_the_learning_rate_falls_from_the_built_rate() -> None:
     network = nn.Linear(1, 1)
-    player = Player(network, torch.optim.SGD(network.parameters(), lr=0.5))
+    player = Player(network, lambda: torch.optim.SGD(network.parameters(), lr=0.5))
     player.set_rate(0.5)
     player.set_rate(0.1)
     assert player.optimizer.param_groups[0]["lr"] == 0.05
@@ -138,7 +138,7 @@ def test_the_learning_rate_falls_from_the_built_rate() -> None:
 
 def test_a_loaded_optimizer_keeps_the_built_rate() -> None:
     network = nn.Linear(1, 1)
-    player, other = (Player(network, torch.optim.SGD(network.parameters(), lr=0.5)) for _ in range(2))
+    player, other = (Player(network, lambda: torch.optim.SGD(network.parameters(), lr=0.5)) for _ in range(2))
     player.set_rate(0.1)
     other.optimizer.load_state_dict(player.optimizer.state_dict())
     other.set_rate(0.5)

@@ -1,0 +1,54 @@
+"""Where and on what a trial runs: what is recorded with every attempt and decides no number."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from trainer.spec.base import Part
+
+
+def absolute_place(place: str) -> str:
+    """A local folder as an absolute path, since workers run in other folders; a URL as it is."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+Place = Annotated[str, AfterValidator(absolute_place)]
+
+
+class RunOptions(Part):
+    """Where and on what a trial runs: recorded with every attempt, never part of its identity. Places are absolute.
+
+    `threads` fixes torch's intra-op threads, because Ray, torchrun and plain Python set them differently.
+    `checkpoint_every` and `log_every` count steps; 0 lets the length of the trial decide. A process that makes no step
+    for `hang_seconds` is ended and tried again (0: never); `progress_seconds` is how often an attempt says how far it
+    is. `activation_checkpointing` trades time for memory and `deterministic` time for equal bits on a GPU; neither
+    changes what is computed.
+    """
+
+    storage: Place = "runs"
+    data: Place = "data"
+    cache: Place | None = None
+    weights: Place | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=1, ge=1)
+    checkpoint_every: int = Field(default=0, ge=0)
+    log_every: int = Field(default=0, ge=0)
+    keep: Literal["weights", "checkpoints", "nothing"] = "weights"
+    accept_change: bool = False
+    hang_seconds: float = Field(default=1800.0, ge=0)
+    progress_seconds: float = Field(default=10.0, ge=0)
+    activation_checkpointing: bool = False
+    deterministic: bool = False
+
+    def changed(self, **fields: Any) -> "RunOptions":
+        """These options with some fields changed and checked."""
+        return RunOptions(**{**self.model_dump(), **fields})
+
+    def checkpoint_interval(self, num_steps: int) -> int:
+        """Steps between two checkpoints: as asked, or a twentieth of the trial within 25..1000."""
+        return self.checkpoint_every or min(1000, max(25, num_steps // 20))
+
+    def log_interval(self, num_steps: int) -> int:
+        """Steps between two training records: as asked, or a fiftieth of the trial within 5..100."""
+        return self.log_every or min(100, max(5, num_steps // 50))
