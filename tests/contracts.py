@@ -13,10 +13,22 @@ from trainer.build import build_trial, open_data
 from trainer.checkpoint import from_bytes, to_bytes
 from trainer.host import NoHost, Progress
 from trainer.journal import Journal, ScalarWindow
-from trainer.loop import Cadence, Keeper, Trial, enter, phase_at, train, turns
-from trainer.methods.base import Objective
+from trainer.loop import Cadence, train, turns
+from trainer.methods.base import Objective, phase_at
+from trainer.phases import enter
 from trainer.records import EvaluationRecord, Record, TrainRecord
-from trainer.spec import NAMED_METHODS, SGD, Evaluation, Folders, Mix, RunOptions, Supervised, TinyNetwork, TrialSpec
+from trainer.spec import (
+    NAMED_METHODS,
+    SGD,
+    AnyMethod,
+    Discriminator,
+    Evaluation,
+    Folders,
+    RunOptions,
+    TinyNetwork,
+    TrialSpec,
+)
+from trainer.trial import Keeper, Trial
 
 SMALL = Folders(
     name="small",
@@ -27,15 +39,22 @@ SMALL = Folders(
     width=64,
 )
 SUPERVISED_START = 2
+SMALL_DISCRIMINATOR = Discriminator(width=4)
 
 
-def small_method(name: str) -> Supervised | Mix:
-    """A named method that mixes from the third step at the latest, with a threshold that a fresh network passes."""
+def small_method(name: str) -> AnyMethod:
+    """A named method that plays all its parts from the third step at the latest, with gates a fresh network passes."""
     method = NAMED_METHODS[name]
-    if not isinstance(method, Mix):
-        return method
-    start = min(method.supervised_start, SUPERVISED_START)
-    return method.model_copy(update={"supervised_start": start, "confidence_threshold": 0.3})
+    changes = {
+        "mix": {
+            "supervised_start": min(getattr(method, "supervised_start", 0), SUPERVISED_START),
+            "confidence_threshold": 0.3,
+        },
+        "adversarial": {"self_taught_start": SUPERVISED_START, "discriminator": SMALL_DISCRIMINATOR},
+        "s4gan": {"score_threshold": 0.3, "discriminator": SMALL_DISCRIMINATOR},
+        "dst_cbc": {"supervised_start": SUPERVISED_START, "label_ratios": (0.5, 1.0), "sample_every": 3},
+    }
+    return method.model_copy(update=changes.get(method.kind, {}))
 
 
 def small_spec(name: str, **changes: Any) -> TrialSpec:
@@ -164,7 +183,7 @@ def play(trial: Trial, step: int) -> Iterator[tuple[str, list[Objective]]]:
     """Do one step turn by turn as the loop does; yields before the player moves."""
     phase = phase_at(trial.method.phases, step)
     if step == phase.first_step:
-        enter(phase, trial)
+        enter(phase, trial, MemoryKeeper())
     for name, objectives in turns(trial.method.objectives(trial.networks, trial.streams.at(step), step)):
         played = []
         for objective in objectives:

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from tests.contracts import losses_of, small_spec, small_trial, train_small
-from trainer.loop import Trial
 from trainer.randomness import key_of, sample_keys, uniform
 from trainer.spec import NAMED_METHODS
+from trainer.trial import Trial
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 RENEW = os.environ.get("MIXGRID_RENEW_GOLDEN") == "1"

@@ -19,7 +19,6 @@ from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
 from trainer.journal import NonFiniteLoss
-from trainer.loop import Trial
 from trainer.records import (
     Manifest,
     Storage,
@@ -43,6 +42,7 @@ from trainer.run import (
     weights_folder,
 )
 from trainer.spec import SGD, DeepLabV2, RunOptions, TinyNetwork, TrialSpec
+from trainer.trial import Trial
 from trainer.watchdog import Watchdog
 
 SPEC = small_spec("supervised")
