@@ -18,9 +18,13 @@ from trainer.methods.base import Objective, phase_at
 from trainer.phases import enter
 from trainer.records import EvaluationRecord, Record, TrainRecord
 from trainer.spec import (
+    DSTCBC,
     NAMED_METHODS,
     SGD,
+    Adam,
+    Adversarial,
     AnyMethod,
+    Constant,
     Discriminator,
     Evaluation,
     Folders,
@@ -57,14 +61,48 @@ def small_method(name: str) -> AnyMethod:
     return method.model_copy(update=changes.get(method.kind, {}))
 
 
+# Trials whose state or streams are other than those of any named method at its defaults.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dst_cbc going on from its best": {
+        "method": DSTCBC(
+            supervised_start=1,
+            label_ratios=(0.5, 1.0),
+            sample_every=1,
+            carry="best",
+            start_batch=2,
+            label_height=16,
+            label_width=32,
+        ),
+        "evaluation": Evaluation(every=1),
+    },
+    "french as published": {
+        "method": NAMED_METHODS["french"].model_copy(update={"pairs": "two_streams", "confidence_threshold": 0.3}),
+        "optimizer": Adam(learning_rate=1e-3, repeats_backbone=True),
+        "schedule": Constant(),
+        "unlabeled_pool": "all",
+    },
+    "adversarial as published": {
+        "method": Adversarial(
+            self_taught_start=2,
+            self_taught_threshold=0.5,
+            drops_adversarial_when_unconfident=True,
+            discriminator=SMALL_DISCRIMINATOR,
+        ),
+        "optimizer": SGD(learning_rate=0.01, nesterov=True, repeats_backbone=True),
+    },
+}
+TRIALS = (*NAMED_METHODS, *VARIANTS)
+"""The names that `small_spec` knows."""
+
+
 def small_spec(name: str, **changes: Any) -> TrialSpec:
-    """Six float64 steps of a named method on the small dataset; `changes` are fields of the spec."""
+    """Six float64 steps of a named method, or of a variant, on the small dataset; `changes` are fields of the spec."""
     fields = {
         "dataset": SMALL,
         "label_fraction": Fraction(1, 2),
         "network": TinyNetwork(width=4),
         "initial_weights": "random",
-        "method": small_method(name),
+        "method": small_method(name) if name in NAMED_METHODS else None,
         "optimizer": SGD(learning_rate=0.01),
         "labeled_batch": 4,
         "unlabeled_batch": 4,
@@ -72,7 +110,7 @@ def small_spec(name: str, **changes: Any) -> TrialSpec:
         "precision": "float64",
         "evaluation": Evaluation(every=3),
     }
-    return TrialSpec(**{**fields, **changes})
+    return TrialSpec(**{**fields, **VARIANTS.get(name, {}), **changes})
 
 
 def small_options(data: Path, storage: Path, **changes: Any) -> RunOptions:
