@@ -127,10 +127,10 @@ def _draw_legend(figure: Figure, points: Sequence[Point]) -> None:
 
 def _write_texts(axes: Axes, points: Sequence[Point], paths: Sequence[Sequence[Point]]) -> None:
     """Name each point, at whichever place around it covers least of the texts so far, the markers and the lines."""
-    taken = [_box_around(*spot, _MARKER_POINTS / 72 * _DOTS_PER_INCH) for spot in _spots(axes, points)]
+    taken = [_box_around(x, y, _MARKER_POINTS / 72 * _DOTS_PER_INCH) for x, y in _spots(axes, points)]
     for path in paths:
         for start, end in pairwise(_spots(axes, path)):
-            taken += [_box_around(*spot, 2) for spot in np.linspace(start, end, _PATH_STEPS)]
+            taken += [_box_around(x, y, 2) for x, y in np.linspace(start, end, _PATH_STEPS)]
     for point in points:
         texts = [_text(axes, point, x * d, y * d) for d, (x, y) in product(_DISTANCES, _OFFSETS)]
         boxes = [text.get_window_extent() for text in texts]
