@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.conftest import write_small_dataset
 from tests.contracts import SMALL
 from tests.orchestrator.conftest import small_table
 from trainer.build import build_mask
+from trainer.data.folders import IGNORE
 from trainer.mask_statistics import MaskSurvey
 from trainer.randomness import key_of, sample_keys
 from trainer.spec import BlendMask, BoxMask, ClassMask, ComplexMask, Mix
@@ -121,6 +123,19 @@ def test_a_mask_is_the_one_that_training_draws_at_that_step() -> None:
     spec, key = ComplexMask(block_counts=(1, 2, 4)), key_of(3, "mix_mask", 7)
     drawn = build_mask(spec, 4)(torch.from_numpy(label).long()[None], sample_keys(key, torch.tensor([0])), key)
     assert measure([build_mask(spec, 4)], label, key)[0].area_share == pytest.approx(float(drawn.mean()))
+
+
+def test_the_mask_is_drawn_from_the_filled_map_and_judged_on_the_true_one() -> None:
+    label = np.full((4, 8), IGNORE, np.uint8)
+    label[:, 0], label[:, 7] = 1, 3
+    filled, key = label.copy(), key_of(0, "mix_mask", 0)
+    filled[:, :4], filled[:, 4:] = 1, 3
+    assert measure([build_mask(ClassMask(), 4)], label, key)[0] == replace(
+        measure([build_mask(ClassMask(), 4)], filled, key)[0],
+        artificial_edge_share=ANY,  # the one edge lies between ignored pixels
+        ignored_edge_share=1.0,
+        cut_object_share=ANY,  # four pixels are no object
+    )
 
 
 def test_image_k_gets_the_masks_of_step_k(small_data: Path) -> None:
