@@ -688,6 +688,7 @@ _NOT_DECIDING = {
     "host.py",
     "journal.py",
     "keeper.py",
+    "mask_statistics.py",
     "options.py",
     "preview.py",
     "records.py",
