@@ -54,8 +54,12 @@ def small_method(name: str) -> AnyMethod:
             "supervised_start": min(getattr(method, "supervised_start", 0), SUPERVISED_START),
             "confidence_threshold": 0.3,
         },
-        "adversarial": {"self_taught_start": SUPERVISED_START, "discriminator": SMALL_DISCRIMINATOR},
-        "s4gan": {"score_threshold": 0.3, "discriminator": SMALL_DISCRIMINATOR},
+        "adversarial": {
+            "self_taught_start": SUPERVISED_START,
+            "self_taught_threshold": 0.5,
+            "discriminator": SMALL_DISCRIMINATOR,
+        },
+        "s4gan": {"score_threshold": 0.4707, "discriminator": SMALL_DISCRIMINATOR},
         "dst_cbc": {"supervised_start": SUPERVISED_START, "label_ratios": (0.5, 1.0), "sample_every": 3},
     }
     return method.model_copy(update=changes.get(method.kind, {}))
