@@ -138,6 +138,27 @@ def _gaussian_rows(length: int, sigma: float) -> list[list[float]]:
     return [[weight / sum(row) for weight in row] for row in rows]
 
 
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+def majority_label(label: ClassMap, height: int, width: int) -> list[list[int]]:
+    """The most frequent value of each cell, of equal ones the smallest; a cell without a pixel takes its first one.
+
+    Source: French et al., cutmix-semisup-seg, convert_cityscapes.py: arg-max over counts of values in each block.
+    """
+    old_height, old_width = len(label), len(label[0])
+    row_edges, column_edges = block_edges(old_height, height), block_edges(old_width, width)
+    small = []
+    for i in range(height):
+        ys = range(row_edges[i], row_edges[i + 1]) or [min(row_edges[i], old_height - 1)]
+        small.append([0] * width)
+        for j in range(width):
+            xs = range(column_edges[j], column_edges[j + 1]) or [min(column_edges[j], old_width - 1)]
+            votes = [int(label[y][x]) for y in ys for x in xs]
+            small[i][j] = min(votes, key=lambda value: (-votes.count(value), value))
+    return small
+
+
 # --- losses, metrics, averages ------------------------------------------------------------------------------------
 
 

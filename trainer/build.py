@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.data.cache import CachedSplit, open_cache
+from trainer.data.cache import CachedSplit
 from trainer.data.catalog import open_layout
+from trainer.data.opening import open_splits
 from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import shard, world_size
@@ -178,18 +179,8 @@ def build_student(spec: TrialSpec, network: SegmentationNetwork) -> Player:
 
 
 def open_data(spec: TrialSpec, data: Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
-    """The cached training and evaluation images at the spec's size, built where missing, and the drawn split."""
-    layout = open_layout(spec.dataset, data)
-    train_images, eval_images = (
-        open_cache(
-            layout,
-            split,
-            height=spec.dataset.height,
-            width=spec.dataset.width,
-            folder=cache,
-        )
-        for split in (spec.dataset.train_split, spec.dataset.eval_split)
-    )
+    """The cached training and evaluation images, built where missing, and the drawn split."""
+    train_images, eval_images = open_splits(spec, open_layout(spec.dataset, data), cache)
     labelable = [name for name, has_label in zip(train_images.names, train_images.has_label, strict=True) if has_label]
     without = set(train_images.names) - set(labelable)
     return train_images, eval_images, split_of(spec, labelable, without)
