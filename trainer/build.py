@@ -22,7 +22,8 @@ from trainer.methods.masks import MaskFn, box_mask, class_mask, complex_mask, co
 from trainer.methods.mix import MixMethod
 from trainer.methods.supervised import SupervisedMethod
 from trainer.models.deeplab_v2 import make_deeplab_v2
-from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
+from trainer.models.resnet import CAFFE, TORCHVISION
+from trainer.models.segmentation import COCO, IMAGENET, Normalization, SegmentationNetwork
 from trainer.models.timm_backbone import make_timm_network
 from trainer.models.tiny import make_tiny_network
 from trainer.models.weights import WeightsReport, load_weights
@@ -90,6 +91,7 @@ def _deeplab_v2(network: DeepLabV2, num_classes: int, kind: InitialWeights) -> t
     made = make_deeplab_v2(
         num_classes,
         depth={"resnet50": 50, "resnet101": 101}[network.backbone],  # type: ignore[arg-type]
+        body={"caffe": CAFFE, "torchvision": TORCHVISION}[network.body],
         head_branches=network.head_branches,
         batch_norm=network.batch_norm,
         normalization=COCO if kind == "coco" else IMAGENET,
@@ -128,7 +130,11 @@ NETWORKS: Mapping[str, Callable[[Any, int, InitialWeights], tuple[SegmentationNe
 
 def bare_network(spec: TrialSpec, num_classes: int) -> tuple[SegmentationNetwork, str]:
     """A spec's network before any weights are loaded, and the name its weight files go by."""
-    return NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+    network, name = NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+    chosen = spec.normalization
+    if chosen is not None:
+        network.normalize_by(Normalization(chosen.mean, chosen.std, chosen.scale, chosen.channel_order == "bgr"))
+    return network, name
 
 
 def build_network(spec: TrialSpec, num_classes: int, weights: Path) -> tuple[SegmentationNetwork, WeightsReport]:
