@@ -16,6 +16,7 @@ from trainer.data.opening import open_splits
 from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import shard, world_size
+from trainer.evaluate import Predict, predict_sliding, predict_whole
 from trainer.loop import Player, Trial
 from trainer.methods.base import Method, Networks, Pool
 from trainer.methods.masks import MaskFn, box_mask, class_mask, complex_mask, cow_mask
@@ -173,6 +174,21 @@ SCHEDULES: Mapping[str, Callable[[Any], RateFactor]] = {
 }
 
 
+def _sliding(spec: TrialSpec) -> Predict:
+    """Windows of their own size, else of what a training step sees."""
+    chosen, view, dataset = spec.evaluation, spec.view, spec.dataset
+    height = chosen.window_height or view.crop_height or dataset.height
+    width = chosen.window_width or view.crop_width or dataset.width
+    return partial(predict_sliding, window=(height, width), overlap=chosen.window_overlap)
+
+
+PREDICTORS: Mapping[str, Callable[[TrialSpec], Predict]] = {
+    "resized": lambda _spec: predict_whole,
+    "full_whole": lambda _spec: predict_whole,
+    "full_sliding": _sliding,
+}
+
+
 def build_student(spec: TrialSpec, network: SegmentationNetwork) -> Player:
     """The student's optimizer: the head learns faster by `head_multiplier`."""
     chosen = spec.optimizer
@@ -249,5 +265,6 @@ def build_trial(
         evaluation_images=evaluation,
         device=device,
         dtype=dtype,
+        predict=PREDICTORS[spec.evaluation.protocol](spec),
     )
     return trial, report

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainer.data.cache import CachedSplit
 from trainer.data.streams import Streams
 from trainer.distributed import agree, rank
-from trainer.evaluate import evaluate
+from trainer.evaluate import Predict, evaluate, predict_whole
 from trainer.host import Host
 from trainer.journal import Journal, ScalarWindow
 from trainer.methods.base import Method, Networks, Objective, Phase
@@ -63,6 +63,7 @@ class Trial:
     device: torch.device
     dtype: torch.dtype
     rate_factor: RateFactor
+    predict: Predict = predict_whole
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, besides the spec."""
@@ -186,7 +187,7 @@ def judge(trial: Trial, phase: Phase, step: int, alive: Callable[[], None]) -> l
         evaluation_record(
             name,
             step,
-            evaluate(network, images, device=trial.device, dtype=trial.dtype, alive=alive),
+            evaluate(network, images, device=trial.device, dtype=trial.dtype, predict=trial.predict, alive=alive),
             (images.height, images.width),
         )
         for name, network in networks

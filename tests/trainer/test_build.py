@@ -1,6 +1,7 @@
 """Specs to what trains: wrappers for ranks, learning rates, initial weights, pools."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,14 +11,17 @@ import torch.distributed as dist
 from pydantic import TypeAdapter, ValidationError
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.contracts import same_tensors, small_method, small_spec, small_trial
+from tests.contracts import SMALL, same_tensors, small_method, small_spec, small_trial
 from trainer import spec as specs
-from trainer.build import DTYPES, METHODS, NETWORKS, bare_network, build_mask, build_network, build_pools
+from trainer.build import DTYPES, METHODS, NETWORKS, PREDICTORS, bare_network, build_mask, build_network, build_pools
 from trainer.data.splits import Split
 from trainer.errors import SetupError
+from trainer.evaluate import predict_sliding
+from trainer.loop import judge
+from trainer.losses import IGNORE_INDEX
 from trainer.methods.mix import MixMethod
 from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
-from trainer.spec import NAMED_METHODS, SGD, DeepLabV2, Normalization, TinyNetwork, TrialSpec
+from trainer.spec import NAMED_METHODS, SGD, DeepLabV2, Evaluation, Normalization, TinyNetwork, TrialSpec, View
 
 
 def kinds(union: object) -> set[str]:
@@ -89,6 +93,47 @@ def test_one_rank_is_not_wrapped(small_data: Path) -> None:
     trial = small_trial(small_spec("classmix"), small_data)
     assert trial.networks.student is trial.players["student"].network
     assert trial.networks.teacher is trial.teacher
+
+
+def test_every_protocol_has_its_way_of_predicting() -> None:
+    assert set(PREDICTORS) == set(get_args(Evaluation.model_fields["protocol"].annotation))
+
+
+WHOLE_WINDOW = {"window_height": 16, "window_width": 24, "window_overlap": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("view", "fields", "window", "overlap"),
+    [
+        (View(), {}, (32, 64), 1 / 3),
+        (View(crop_height=8, crop_width=16), {}, (8, 16), 1 / 3),
+        (View(crop_height=8, crop_width=16), WHOLE_WINDOW, (16, 24), 0.5),
+    ],
+)
+def test_windows_have_their_own_size_else_that_of_the_crop_else_the_trained_one(
+    view: View, fields: dict[str, object], window: tuple[int, int], overlap: float
+) -> None:
+    spec = small_spec("supervised", view=view, evaluation=Evaluation(protocol="full_sliding", **fields))
+    chosen = PREDICTORS["full_sliding"](spec)
+    assert isinstance(chosen, partial)
+    assert (chosen.func, chosen.keywords) == (predict_sliding, {"window": window, "overlap": overlap})
+
+
+@pytest.mark.parametrize("protocol", ["resized", "full_whole", "full_sliding"])
+def test_a_trial_judges_as_its_protocol_says(protocol: str, small_data: Path) -> None:
+    dataset = SMALL.model_copy(update={"height": 16, "width": 32})
+    trial = small_trial(small_spec("supervised", dataset=dataset, evaluation=Evaluation(protocol=protocol)), small_data)
+    images, network = trial.evaluation_images, trial.players["student"].network
+    assert (images.height, images.width) == ((16, 32) if protocol == "resized" else (32, 64))
+    assert trial.streams.at(0)["labeled"].image.shape[2:] == (16, 32)
+    sizes = []
+    network.backbone.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
+    trial.streams.close()
+    record, *_ = judge(trial, trial.method.phases[0], 1, lambda: None)
+    assert record.eval_size == (images.height, images.width)
+    assert set(sizes) == {(32, 64) if protocol == "full_whole" else (16, 32)}
+    valid = sum(int((images.label(index) != IGNORE_INDEX).sum()) for index in range(len(images)))
+    assert sum(map(sum, record.confusion)) == valid
 
 
 def test_the_head_learns_faster_by_its_multiplier(small_data: Path) -> None:
