@@ -30,7 +30,7 @@ class Filters:
     @property
     def suffix(self) -> str:
         """What tells the file of a cache from that of the default filters."""
-        return "" if self == Filters() else f"-{self.image}-{self.label}"
+        return "" if self == Filters() else "-full" if self == AS_STORED else f"-{self.image}-{self.label}"
 
 
 AS_STORED = Filters("none", "none")
