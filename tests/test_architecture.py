@@ -33,11 +33,13 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ("experiments, experiments.demo, experiments.camvid, experiments.table1", {"torch", "ray", "mlflow", "pandas"}),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
+        ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources",
             {"torch", "ray", "mlflow", "pandas"},
         ),
-        ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
+        ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),
     ],
 )
 def test_a_room_loads_behind_its_door(module: str, banned: set[str]) -> None:

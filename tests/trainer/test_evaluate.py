@@ -99,10 +99,10 @@ def test_the_confusion_is_summed_over_ranks(monkeypatch: pytest.MonkeyPatch) -> 
 def test_large_sets_are_judged_in_batches_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     images, network = images_of(7), Brightest()
     whole = judge(images)
-    monkeypatch.setattr(room, "_PIXELS_AT_ONCE", 3 * 5 * 4)
+    monkeypatch.setattr(room, "PIXELS_AT_ONCE", 3 * 5 * 4)
     assert torch.equal(judge(images, network), whole)
     assert [len(batch) for batch in network.batches] == [3, 3, 1]
-    monkeypatch.setattr(room, "_PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr(room, "PIXELS_AT_ONCE", 1)
     assert torch.equal(judge(images), whole)
 
 
