@@ -10,8 +10,9 @@ import torch
 from experiments.table import Table
 from orchestrator.previewing import mask_specs
 from trainer.build import build_mask
-from trainer.data.cache import cache_folder, open_cache
+from trainer.data.cache import cache_folder
 from trainer.data.catalog import open_layout
+from trainer.data.opening import open_resized
 from trainer.mask_statistics import (
     LabelMap,
     MaskStatistics,
@@ -50,13 +51,7 @@ def survey_masks(table: Table, *, data: Path, cache: str | None, num_images: int
     """
     spec = table.cells()[0].spec
     dataset = spec.dataset
-    images = open_cache(
-        open_layout(dataset, data),
-        dataset.train_split,
-        height=dataset.height,
-        width=dataset.width,
-        folder=cache_folder(cache),
-    )
+    images = open_resized(dataset, open_layout(dataset, data), dataset.train_split, cache_folder(cache))
     labeled = np.flatnonzero(images.has_label)
     chosen = labeled[permutation(key_of(spec.seed, "mask_statistics"), len(labeled))[:num_images].numpy()]
     candidates, left_out = candidates_of(mask_specs(table))

@@ -9,8 +9,9 @@ from torch import Tensor
 from experiments.table import Table
 from trainer.build import DTYPES, bare_network, build_mask
 from trainer.checkpoint import from_bytes, seal_of
-from trainer.data.cache import cache_folder, open_cache
+from trainer.data.cache import cache_folder
 from trainer.data.catalog import open_layout
+from trainer.data.opening import open_resized
 from trainer.methods.masks import MaskFn
 from trainer.preview import mix_panels, png_of, scale_for
 from trainer.records import Storage, read_trial, trial_path
@@ -21,13 +22,7 @@ def masks_png(table: Table, storage: Storage, *, data: Path, cache: str | None, 
     """The PNG, and where its classes come from."""
     spec = table.cells()[0].spec
     layout = open_layout(spec.dataset, data)
-    images = open_cache(
-        layout,
-        spec.dataset.eval_split,
-        height=spec.dataset.height,
-        width=spec.dataset.width,
-        folder=cache_folder(cache),
-    )
+    images = open_resized(spec.dataset, layout, spec.dataset.eval_split, cache_folder(cache))
     pair = [(2 * step) % len(images), (2 * step + 1) % len(images)]
     image = torch.from_numpy(images.images(pair)).permute(0, 3, 1, 2).float() / 255
     class_maps = torch.from_numpy(images.labels(pair)).long()

@@ -145,11 +145,11 @@ def header(table: ComputedTable) -> list[str]:
 def caption(table: ComputedTable) -> str:
     """What was measured, how it was chosen and what the signs mean, as plain text."""
     judged = f"Mean IoU in percent of the {table.selection.network} {POLICY_WORDS[table.selection.policy]}"
-    sizes = " and ".join(table.eval_sizes)
+    sizes = " and ".join(map(_in_pixels, table.eval_sizes))
     said = [
         f"{DEMONSTRATION}. {table.title}" if table.is_demonstration else table.title,
         f"Changed from the declared table: {', '.join(map(_clipped, table.overrides))}" if table.overrides else "",
-        f"{judged}, evaluated at {sizes} pixels" if sizes else judged,
+        f"{judged}, evaluated at {sizes}" if sizes else judged,
         f"Mean ± sample standard deviation (ddof 1) over n = {table.num_seeds} seeds, unless a cell says otherwise",
         *_said_of_networks(table),
         f"Initial weights: {', '.join(table.initial_weights)}" if table.initial_weights else "",
@@ -158,6 +158,12 @@ def caption(table: ComputedTable) -> str:
         f"Numbers marked (paper) are as published, not run here: {table.citation}" if table.citation else "",
     ]
     return " ".join(f"{text.rstrip('.')}." for text in said if text)
+
+
+def _in_pixels(eval_size: str) -> str:
+    """Put the unit behind the numbers of 512x1024 or of 1024x2048 (sliding windows)."""
+    size, gap, protocol = eval_size.partition(" ")
+    return f"{size} pixels{gap}{protocol}"
 
 
 def _clipped(text: str) -> str:

@@ -28,6 +28,8 @@ from trainer.records import (
 from trainer.spec import MEAN, TrialSpec
 
 NETWORKS = ("student", "teacher")
+PROTOCOL_WORDS = {"resized": "", "full_whole": " (whole images)", "full_sliding": " (sliding windows)"}
+"""What is said behind the size that images were judged at; nothing where that is the trained size."""
 RESULT_COLUMNS = {
     "trial_id": "str",
     "row": "str",
@@ -222,7 +224,7 @@ def _result_lines(cell: CellLike, trial_id: str, found: Mapping[str, _Reading]) 
     spec, reading = cell.spec, found[trial_id]
     head = (trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
     for record in reading.evaluations:
-        size = "x".join(map(str, record.eval_size))
+        size = "x".join(map(str, record.eval_size)) + PROTOCOL_WORDS[spec.evaluation.protocol]
         ious = zip((*reading.class_names, MEAN), (*record.class_iou, record.mean_iou), strict=True)
         for name, iou in ious:
             value = float("nan") if iou is None else iou

@@ -4,6 +4,8 @@ Maps are nested lists or anything that is indexed alike; keys are signed 64-bit 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
 from math import exp, log
 from statistics import NormalDist, fmean, stdev
 
@@ -138,6 +140,27 @@ def _gaussian_rows(length: int, sigma: float) -> list[list[float]]:
     return [[weight / sum(row) for weight in row] for row in rows]
 
 
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+def majority_label(label: ClassMap, height: int, width: int) -> list[list[int]]:
+    """The most frequent value of each cell, of equal ones the smallest; a cell without a pixel takes its first one.
+
+    Source: French et al., cutmix-semisup-seg, convert_cityscapes.py: arg-max over counts of values in each block.
+    """
+    old_height, old_width = len(label), len(label[0])
+    row_edges, column_edges = block_edges(old_height, height), block_edges(old_width, width)
+    small = []
+    for i in range(height):
+        ys = range(row_edges[i], row_edges[i + 1]) or [min(row_edges[i], old_height - 1)]
+        small.append([0] * width)
+        for j in range(width):
+            xs = range(column_edges[j], column_edges[j + 1]) or [min(column_edges[j], old_width - 1)]
+            votes = [int(label[y][x]) for y in ys for x in xs]
+            small[i][j] = min(votes, key=lambda value: (-votes.count(value), value))
+    return small
+
+
 # --- losses, metrics, averages ------------------------------------------------------------------------------------
 
 
@@ -175,6 +198,38 @@ def ious_by_counting(
                 either += prediction[n][y][x] == name or label[n][y][x] == name
         ious.append(both / either if either else None)
     return ious
+
+
+def window_starts(length: int, window: int, overlap: Fraction) -> list[int]:
+    """The fewest evenly spaced windows that cover a side and share `overlap` of the window: found by trying."""
+    for steps in range(length):
+        gaps = [Fraction(i * (length - window), max(steps, 1)) for i in range(steps + 1)]
+        starts = [int(gap + Fraction(1, 2)) for gap in gaps]
+        strides = [after - before for before, after in pairwise(starts)]
+        reaches_end = starts[-1] + window == length
+        if reaches_end and all(stride <= max(1, int(window * (1 - overlap))) for stride in strides):
+            return starts
+    raise AssertionError("a window at every pixel covers everything")
+
+
+def mean_over_windows(
+    height: int, width: int, window: tuple[int, int], overlap: Fraction, prob: Callable[[int, int, int, int], float]
+) -> list[list[float]]:
+    """At each pixel (y, x) the mean of `prob(top, left, y, x)` over all windows at (top, left) that hold it."""
+    window_height, window_width = min(window[0], height), min(window[1], width)
+    tops = window_starts(height, window_height, overlap)
+    lefts = window_starts(width, window_width, overlap)
+    means = [[0.0] * width for _ in range(height)]
+    for y in range(height):
+        for x in range(width):
+            seen = [
+                prob(top, left, y, x)
+                for top in tops
+                for left in lefts
+                if top <= y < top + window_height and left <= x < left + window_width
+            ]
+            means[y][x] = fmean(seen)
+    return means
 
 
 def averaged(values: Sequence[float], ema_decay: float, *, warm_up: bool, start: float) -> list[float]:

@@ -29,6 +29,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
     [
         ("trainer.spec, trainer.records, trainer.data.splits", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         ("trainer.data.catalog, trainer.data.cache", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
+        ("trainer.data.opening, trainer.data.checking", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         ("experiments, experiments.demo, experiments.camvid, experiments.table1", {"torch", "ray", "mlflow", "pandas"}),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),

@@ -12,11 +12,13 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.data.cache import CachedSplit, open_cache
+from trainer.data.cache import CachedSplit
 from trainer.data.catalog import open_layout
+from trainer.data.opening import open_splits
 from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import shard, world_size
+from trainer.evaluate import Predict, predict_sliding, predict_whole
 from trainer.methods.adversarial import AdversarialMethod
 from trainer.methods.base import Method, Networks, Pool
 from trainer.methods.dst_cbc import DSTCBCMethod
@@ -26,7 +28,8 @@ from trainer.methods.s4gan import S4GANMethod
 from trainer.methods.supervised import SupervisedMethod
 from trainer.models.deeplab_v2 import make_deeplab_v2
 from trainer.models.discriminators import ImageDiscriminator, PixelDiscriminator
-from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
+from trainer.models.resnet import CAFFE, TORCHVISION
+from trainer.models.segmentation import COCO, IMAGENET, Normalization, SegmentationNetwork
 from trainer.models.timm_backbone import make_timm_network
 from trainer.models.tiny import make_tiny_network
 from trainer.models.weights import WeightsReport, load_weights
@@ -130,6 +133,7 @@ def _deeplab_v2(network: DeepLabV2, num_classes: int, kind: InitialWeights) -> t
     made = make_deeplab_v2(
         num_classes,
         depth={"resnet50": 50, "resnet101": 101}[network.backbone],  # type: ignore[arg-type]
+        body={"caffe": CAFFE, "torchvision": TORCHVISION}[network.body],
         head_branches=network.head_branches,
         batch_norm=network.batch_norm,
         normalization=COCO if kind == "coco" else IMAGENET,
@@ -168,7 +172,11 @@ NETWORKS: Mapping[str, Callable[[Any, int, InitialWeights], tuple[SegmentationNe
 
 def bare_network(spec: TrialSpec, num_classes: int) -> tuple[SegmentationNetwork, str]:
     """A spec's network before any weights are loaded, and the name its weight files go by."""
-    return NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+    network, name = NETWORKS[spec.network.kind](spec.network, num_classes, spec.initial_weights)
+    chosen = spec.normalization
+    if chosen is not None:
+        network.normalize_by(Normalization(chosen.mean, chosen.std, chosen.scale, chosen.channel_order == "bgr"))
+    return network, name
 
 
 def build_network(spec: TrialSpec, num_classes: int, weights: Path) -> tuple[SegmentationNetwork, WeightsReport]:
@@ -204,6 +212,21 @@ OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], Any], torch.optim.Optim
 SCHEDULES: Mapping[str, Callable[[Any], RateFactor]] = {
     "poly": lambda schedule: partial(poly, power=schedule.power),
     "constant": lambda _schedule: constant,
+}
+
+
+def _sliding(spec: TrialSpec) -> Predict:
+    """Windows of their own size, else of what a training step sees."""
+    chosen, view, dataset = spec.evaluation, spec.view, spec.dataset
+    height = chosen.window_height or view.crop_height or dataset.height
+    width = chosen.window_width or view.crop_width or dataset.width
+    return partial(predict_sliding, window=(height, width), overlap=chosen.window_overlap)
+
+
+PREDICTORS: Mapping[str, Callable[[TrialSpec], Predict]] = {
+    "resized": lambda _spec: predict_whole,
+    "full_whole": lambda _spec: predict_whole,
+    "full_sliding": _sliding,
 }
 
 
@@ -248,18 +271,8 @@ def as_critic(network: nn.Module) -> Callable[..., Any]:
 
 
 def open_data(spec: TrialSpec, data: Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
-    """The cached training and evaluation images at the spec's size, built where missing, and the drawn split."""
-    layout = open_layout(spec.dataset, data)
-    train_images, eval_images = (
-        open_cache(
-            layout,
-            split,
-            height=spec.dataset.height,
-            width=spec.dataset.width,
-            folder=cache,
-        )
-        for split in (spec.dataset.train_split, spec.dataset.eval_split)
-    )
+    """The cached training and evaluation images, built where missing, and the drawn split."""
+    train_images, eval_images = open_splits(spec, open_layout(spec.dataset, data), cache)
     labelable = [name for name, has_label in zip(train_images.names, train_images.has_label, strict=True) if has_label]
     without = set(train_images.names) - set(labelable)
     return train_images, eval_images, split_of(spec, labelable, without)
@@ -328,5 +341,6 @@ def build_trial(
         evaluation_images=evaluation,
         device=device,
         dtype=dtype,
+        predict=PREDICTORS[spec.evaluation.protocol](spec),
     )
     return trial, report

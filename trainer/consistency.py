@@ -41,6 +41,16 @@ def _is_equal(given: float | None, wanted: float | None) -> bool:
     return abs(given - wanted) <= _ROUNDING
 
 
+def refuse_other_sizes(spec: TrialSpec, sizes: Sequence[tuple[int, int]]) -> None:
+    """Raises: ValueError unless all was judged at the trained size, or, where files are judged as they are, at one."""
+    trained = (spec.dataset.height, spec.dataset.width)
+    wanted = {trained} if spec.evaluation.is_resized else set(sizes[:1])
+    if not set(sizes) <= wanted or any(min(size) < 1 for size in sizes):
+        raise ValueError(
+            f"judged at {sorted(set(sizes))[:5]}, where {' or '.join(map(str, wanted))} alone is asked for"
+        )
+
+
 def refuse_other_judgements(spec: TrialSpec, judged: Sequence[tuple[int, str]], *, until: int) -> None:
     """Compare the evaluations of a trial's first `until` updates with what its spec asks for.
 

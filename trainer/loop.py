@@ -105,7 +105,7 @@ def judge(trial: Trial, phase: Phase, step: int, alive: Callable[[], None]) -> l
         evaluation_record(
             name,
             step,
-            evaluate(network, images, device=trial.device, dtype=trial.dtype, alive=alive),
+            evaluate(network, images, device=trial.device, dtype=trial.dtype, predict=trial.predict, alive=alive),
             (images.height, images.width),
         )
         for name, network in networks

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import pyarrow.fs as arrow_fs
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from trainer.consistency import refuse_other_ious, refuse_other_judgements
+from trainer.consistency import refuse_other_ious, refuse_other_judgements, refuse_other_sizes
 from trainer.remote import advice, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
 from trainer.spec import ClassNames, TrialSpec
 
@@ -661,12 +661,12 @@ def refuse_contradictions(
     evaluations: Sequence[EvaluationRecord], class_names: Sequence[str], spec: TrialSpec, *, until: int
 ) -> None:
     """Raises: DamagedRecord where evaluations of a trial's first `until` updates cannot be those its spec asks for."""
-    size = (spec.dataset.height, spec.dataset.width)
     try:
+        refuse_other_sizes(spec, [record.eval_size for record in evaluations])
         refuse_other_judgements(spec, [(record.step, record.network) for record in evaluations], until=until)
         for record in evaluations:
-            if len(record.class_iou) != len(class_names) or record.eval_size != size:
-                raise ValueError(f"{len(class_names)} classes at {size} are wanted at step {record.step}")
+            if len(record.class_iou) != len(class_names):
+                raise ValueError(f"{len(class_names)} classes are wanted at step {record.step}")
     except ValueError as error:
         raise DamagedRecord(f"the evaluations of {spec.trial_id} contradict each other or its spec: {error}") from error
 

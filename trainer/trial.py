@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainer.data.cache import CachedSplit
 from trainer.data.pool_labels import PoolLabels
 from trainer.data.streams import Streams
+from trainer.evaluate import Predict, predict_whole
 from trainer.journal import Journal, ScalarWindow
 from trainer.methods.base import Method, Networks
 from trainer.optimizers import step_repeatedly
@@ -56,7 +57,8 @@ class Best:
 class Trial:
     """All that one rank trains with, wired up by build.py.
 
-    `labels_digest` names the labels that the current round trains on, `best` what a coming phase may go on from.
+    `labels_digest` names the labels that the current round trains on, `best` what a coming phase may go on from,
+    `predict` what a network sees at once of an image that it is judged on.
     """
 
     spec: TrialSpec
@@ -71,6 +73,7 @@ class Trial:
     rate_factor: RateFactor
     labels_digest: str | None = None
     best: Best | None = None
+    predict: Predict = predict_whole
 
     def use_pool_labels(self, labels: PoolLabels) -> None:
         """Show these labels with the unlabelled images from now on."""

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, on_table
-from trainer.spec import Dataset, Synthetic
+from trainer.spec import Synthetic
 
 app = typer.Typer(name="data", help="Draw, prepare and check images.", no_args_is_help=True)
 
@@ -37,14 +37,18 @@ def prepare(
     data: DataFolder = "data",
     cache: CacheFolder = None,
 ) -> None:
-    """Build the memory-mapped cache of a table's images at training size; a run does it too where it is missing."""
-    from trainer.data.cache import cache_folder, open_cache
-    from trainer.data.catalog import open_layout
+    """Build the memory-mapped caches that a table's trials read, at training size and at the size they are judged at.
 
-    for dataset in _datasets(chosen):
-        layout = open_layout(dataset, Path(data))
-        for split in (dataset.train_split, dataset.eval_split):
-            images = open_cache(layout, split, height=dataset.height, width=dataset.width, folder=cache_folder(cache))
+    A run does it too where one is missing.
+    """
+    from trainer.data.cache import cache_folder
+    from trainer.data.catalog import open_layout
+    from trainer.data.opening import open_splits, with_splits_of_their_own
+
+    for spec in with_splits_of_their_own(cell.spec for cell in chosen.table.cells()):
+        dataset, layout = spec.dataset, open_layout(spec.dataset, Path(data))
+        both = open_splits(spec, layout, cache_folder(cache))
+        for split, images in zip((dataset.train_split, dataset.eval_split), both, strict=True):
             print(f"{len(images)} {split} images of {layout.name} at {images.height}x{images.width}: {images.path}")
 
 
@@ -55,15 +59,17 @@ def check(
     data: DataFolder = "data",
 ) -> None:
     """Read every file of a table's dataset and list each bad one; exit code 1 if there is any."""
-    from trainer.data.cache import check as check_split
     from trainer.data.catalog import open_layout
+    from trainer.data.checking import check as check_split
+    from trainer.data.opening import with_splits_of_their_own
 
     console, num_bad = Console(soft_wrap=True, highlight=False), 0
-    for dataset in _datasets(chosen):
-        layout = open_layout(dataset, Path(data))
+    for spec in with_splits_of_their_own(cell.spec for cell in chosen.table.cells()):
+        dataset, layout = spec.dataset, open_layout(spec.dataset, Path(data))
         for split in (dataset.train_split, dataset.eval_split):
             samples = layout.samples(split)
-            problems = check_split(layout, split)
+            wants_one_size = split == dataset.eval_split and not spec.evaluation.is_resized
+            problems = check_split(layout, split, wants_one_size=wants_one_size)
             num_bad += len(problems)
             for _, message in problems:
                 console.print(f"[red]bad[/] {escape(message)}")
@@ -72,7 +78,3 @@ def check(
             if remark:
                 console.print(f"[yellow]note:[/] {escape(remark)}")
     raise typer.Exit(1 if num_bad else 0)
-
-
-def _datasets(chosen: Chosen) -> list[Dataset]:
-    return list({cell.spec.dataset: None for cell in chosen.table.cells()})

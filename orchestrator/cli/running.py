@@ -112,16 +112,15 @@ def train(
 
 def prepare_data(cells: Sequence[Cell], options: RunOptions, console: Console) -> None:
     """Build the caches that the cells need, so that trials find them. Raises: DataError naming bad files."""
-    from trainer.data.cache import cache_folder, open_cache
+    from trainer.data.cache import cache_folder
     from trainer.data.catalog import open_layout
+    from trainer.data.opening import open_splits, with_splits_of_their_own
 
-    for dataset in {cell.spec.dataset: None for cell in cells}:
-        started = time.monotonic()
+    for spec in with_splits_of_their_own(cell.spec for cell in cells):
+        started, dataset = time.monotonic(), spec.dataset
         layout = open_layout(dataset, Path(options.data))
-        for split in (dataset.train_split, dataset.eval_split):
-            images = open_cache(
-                layout, split, height=dataset.height, width=dataset.width, folder=cache_folder(options.cache)
-            )
+        both = open_splits(spec, layout, cache_folder(options.cache))
+        for split, images in zip((dataset.train_split, dataset.eval_split), both, strict=True):
             if images.path.stat().st_mtime > time.time() - (time.monotonic() - started) - 1:
                 console.print(escape(f"prepared {len(images)} {split} images of {layout.name} in {images.path}"))
 

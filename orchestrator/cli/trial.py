@@ -1,13 +1,17 @@
 """Commands about one trial and about this machine."""
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder, that_trains
 from trainer.records import Storage, trial_path, trial_state
 from trainer.spec import RunOptions, read_spec
+
+if TYPE_CHECKING:
+    from trainer.models.weights import KnownFile
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +54,7 @@ def doctor(
     import torch
 
     from trainer.data.cache import cache_folder
-    from trainer.models.weights import EXPECTED_FILES
+    from trainer.models.weights import known_files
     from trainer.run import versions
 
     for name, version in versions().items():
@@ -61,8 +65,20 @@ def doctor(
         folder = Path(data) / name
         print(f"{name:<12} {folder} {'is there' if folder.is_dir() else 'is missing (--data or MIXGRID_DATA)'}")
     folder = Path(weights) if weights else Path(data) / "weights"
-    for (backbone, kind), pattern in EXPECTED_FILES.items():
-        if not backbone.startswith("timm/"):
-            found = ", ".join(path.name for path in folder.glob(pattern)) if folder.is_dir() else ""
-            print(f"{'weights':<12} {backbone} {kind}: {found or f'{pattern} is not in {folder} (--weights)'}")
+    print(f"{'weights':<12} {folder} {'is there' if folder.is_dir() else 'is missing'} (--weights or MIXGRID_WEIGHTS)")
+    for known in known_files(folder):
+        print(f"{'':<12} {known.backbone} {known.kind}: {_what_there_is(known)}")
     print(f"{'cache':<12} {cache_folder(cache)}")
+
+
+def _what_there_is(known: "KnownFile") -> str:
+    if not known.found:
+        return f"absent: {known.pattern}; {known.cure}"
+    files = ", ".join(f"{name} (sha256 {digest[:12]}{_named_otherwise(name, digest)})" for name, digest in known.found)
+    return f"present: {files}" if len(known.found) == 1 else f"present more than once, keep one: {files}"
+
+
+def _named_otherwise(name: str, digest: str) -> str:
+    """A remark where a name ends in eight hex digits, as torch's do, with which the digest does not begin."""
+    promised = re.search(r"-([0-9a-f]{8})\.[a-z]+$", name)
+    return f", its name says {promised[1]}" if promised and not digest.startswith(promised[1]) else ""

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.fuzz.hammer import EFFORTS, Within, damaged, hammer, mixgrid, tried
-from trainer.data.cache import check, open_cache
-from trainer.data.folders import DataError, Layout, folders_layout, read_image, read_label
+from trainer.data.cache import open_cache
+from trainer.data.checking import check
+from trainer.data.described import folders_layout
+from trainer.data.folders import DataError, Layout, read_image, read_label
 from trainer.spec import Folders
 
 HEIGHT, WIDTH = 9, 7

@@ -13,7 +13,7 @@ from orchestrator.mirror import metric_word
 from tests.fuzz.hammer import EFFORTS, NASTY_WORDS, SIGNS, assert_one_message, hammer, mixgrid, mutated, tried
 from tests.fuzz.test_words import DEMO
 from trainer.data.cache import open_cache
-from trainer.data.folders import folders_layout
+from trainer.data.described import folders_layout
 from trainer.records import Storage, attempt_path, trial_path
 from trainer.spec import NAMED_METHODS, Folders, Supervised, TrialSpec
 

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -26,6 +27,7 @@ from tests.results.builders import (
     spec_of,
 )
 from trainer.records import Storage, attempt_path, trial_path, trial_state
+from trainer.spec import Evaluation
 
 ONE_ROW = TableStub(rows=(RowStub("ComplexMix"),), fractions=(EIGHTH,))
 
@@ -68,6 +70,22 @@ def test_each_class_and_the_mean_have_a_line_per_step_and_network(storage):
     assert list(results["step"]) == [10] * 8 + [20] * 8
     assert list(results["network"][:8]) == ["student"] * 4 + ["teacher"] * 4
     assert results.loc[0, ["label_fraction", "eval_size", "initial_weights"]].tolist() == ["1/8", "64x128", "random"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"), [("full_whole", "(whole images)"), ("full_sliding", "(sliding windows)")]
+)
+def test_the_size_that_files_were_judged_at_says_how(storage, protocol, words):
+    class Table(TableStub):
+        def cells(self):
+            return tuple(replace(cell, spec=judged_by(cell.spec)) for cell in super().cells())
+
+    def judged_by(spec):
+        return spec.model_copy(update={"evaluation": Evaluation(every=10, protocol=protocol)})
+
+    put_done(storage, judged_by(spec_of("ComplexMix")))
+    results = read(storage, Table(rows=ONE_ROW.rows, fractions=(EIGHTH,))).results
+    assert set(results["eval_size"]) == {f"64x128 {words}"}
 
 
 def test_an_undefined_class_is_nan_and_not_zero(storage):
@@ -127,7 +145,7 @@ def test_a_damaged_result_is_not_counted_and_is_named_by_its_place_in_the_storag
         (lambda body: body["evaluations"].append(body["evaluations"][0]), "judged twice at one step"),
         (lambda body: body["evaluations"][0].update(step=15), "asks for no evaluation of student at step 15"),
         (lambda body: body["evaluations"][0].update(mean_iou=50.0), "mean_iou 50.0 does not follow"),
-        (lambda body: body.update(class_names=["road", "sky"]), "2 classes at .64, 128. are wanted"),
+        (lambda body: body.update(class_names=["road", "sky"]), "2 classes are wanted"),
         (lambda body: body.update(num_steps=10), "is after 10 steps, its spec 20"),
     ],
 )

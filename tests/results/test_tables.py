@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,12 @@ def test_the_caption_names_best_and_rows_without_teacher(frames):
     text = caption(compute_table(frames, TABLE, Selection("best", "teacher")))
     assert "teacher at its best evaluation step" in text
     assert "Judged by the student, having no teacher: Supervised" in text
+
+
+def test_the_caption_says_each_size_with_how_it_was_judged(computed):
+    sizes = ("1024x2048 (sliding windows)", "512x1024")
+    text = caption(replace(computed, eval_sizes=sizes))
+    assert "evaluated at 1024x2048 pixels (sliding windows) and 512x1024 pixels." in text
 
 
 def test_a_demonstration_says_so_in_caption_and_first_comment(frames):

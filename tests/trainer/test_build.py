@@ -1,6 +1,7 @@
 """Specs to what trains: wrappers for ranks, learning rates, initial weights, pools."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -10,14 +11,17 @@ import torch.distributed as dist
 from pydantic import TypeAdapter, ValidationError
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.contracts import same_tensors, small_method, small_spec, small_trial
+from tests.contracts import SMALL, same_tensors, small_method, small_spec, small_trial
 from trainer import spec as specs
-from trainer.build import DTYPES, METHODS, NETWORKS, build_mask, build_network, build_pools
+from trainer.build import DTYPES, METHODS, NETWORKS, PREDICTORS, bare_network, build_mask, build_network, build_pools
 from trainer.data.splits import Split
 from trainer.errors import SetupError
+from trainer.evaluate import predict_sliding
+from trainer.loop import judge
+from trainer.losses import IGNORE_INDEX
 from trainer.methods.mix import MixMethod
-from trainer.models.segmentation import SegmentationNetwork
-from trainer.spec import NAMED_METHODS, SGD, TinyNetwork, TrialSpec
+from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
+from trainer.spec import NAMED_METHODS, SGD, DeepLabV2, Evaluation, Normalization, TinyNetwork, TrialSpec, View
 
 
 def kinds(union: object) -> set[str]:
@@ -91,6 +95,47 @@ def test_one_rank_is_not_wrapped(small_data: Path) -> None:
     assert trial.networks.teacher is trial.teacher
 
 
+def test_every_protocol_has_its_way_of_predicting() -> None:
+    assert set(PREDICTORS) == set(get_args(Evaluation.model_fields["protocol"].annotation))
+
+
+WHOLE_WINDOW = {"window_height": 16, "window_width": 24, "window_overlap": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("view", "fields", "window", "overlap"),
+    [
+        (View(), {}, (32, 64), 1 / 3),
+        (View(crop_height=8, crop_width=16), {}, (8, 16), 1 / 3),
+        (View(crop_height=8, crop_width=16), WHOLE_WINDOW, (16, 24), 0.5),
+    ],
+)
+def test_windows_have_their_own_size_else_that_of_the_crop_else_the_trained_one(
+    view: View, fields: dict[str, object], window: tuple[int, int], overlap: float
+) -> None:
+    spec = small_spec("supervised", view=view, evaluation=Evaluation(protocol="full_sliding", **fields))
+    chosen = PREDICTORS["full_sliding"](spec)
+    assert isinstance(chosen, partial)
+    assert (chosen.func, chosen.keywords) == (predict_sliding, {"window": window, "overlap": overlap})
+
+
+@pytest.mark.parametrize("protocol", ["resized", "full_whole", "full_sliding"])
+def test_a_trial_judges_as_its_protocol_says(protocol: str, small_data: Path) -> None:
+    dataset = SMALL.model_copy(update={"height": 16, "width": 32})
+    trial = small_trial(small_spec("supervised", dataset=dataset, evaluation=Evaluation(protocol=protocol)), small_data)
+    images, network = trial.evaluation_images, trial.players["student"].network
+    assert (images.height, images.width) == ((16, 32) if protocol == "resized" else (32, 64))
+    assert trial.streams.at(0)["labeled"].image.shape[2:] == (16, 32)
+    sizes = []
+    network.backbone.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
+    trial.streams.close()
+    record, *_ = judge(trial, trial.method.phases[0], 1, lambda: None)
+    assert record.eval_size == (images.height, images.width)
+    assert set(sizes) == {(32, 64) if protocol == "full_whole" else (16, 32)}
+    valid = sum(int((images.label(index) != IGNORE_INDEX).sum()) for index in range(len(images)))
+    assert sum(map(sum, record.confusion)) == valid
+
+
 def test_the_head_learns_faster_by_its_multiplier(small_data: Path) -> None:
     trial = small_trial(small_spec("supervised", optimizer=SGD(learning_rate=0.02, head_multiplier=5.0)), small_data)
     network, groups = trial.players["student"].network, trial.players["student"].optimizer.param_groups
@@ -137,6 +182,57 @@ def test_building_a_network_leaves_torchs_own_draws_alone(tmp_path: Path) -> Non
     torch.manual_seed(5)
     build_network(small_spec("supervised"), 4, tmp_path)
     assert torch.equal(torch.rand(3), expected)
+
+
+# What each first layer sees of red 200, green 100, blue 50 (docs/methods.md; by hand).
+PUBLISHED_MISTAKES = {
+    "adversarial": (
+        Normalization(channel_order="rgb", mean=(122.675, 116.669, 104.008), std=(1, 1, 1), scale=255),
+        (77.325, -16.669, -54.008),
+    ),
+    "s4gan": (
+        Normalization(channel_order="bgr", mean=(73.158, 82.909, 72.392), std=(255, 255, 255), scale=255),
+        (-23.158 / 255, 17.091 / 255, 127.608 / 255),
+    ),
+    "classmix": (
+        Normalization(channel_order="bgr", mean=(73.158, 82.909, 72.392), std=(1, 1, 1), scale=255),
+        (-23.158, 17.091, 127.608),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MISTAKES)
+def test_the_normalization_of_a_spec_is_what_student_and_teacher_are_given(name: str, small_data: Path) -> None:
+    normalization, wanted = PUBLISHED_MISTAKES[name]
+    trial = small_trial(small_spec("classmix", normalization=normalization), small_data)
+    trial.streams.close()
+    pixel = torch.tensor([200.0, 100.0, 50.0], dtype=torch.float64).view(1, 3, 1, 1) / 255
+    for network in (trial.players["student"].network, trial.teacher.network):
+        seen = []
+        network.backbone.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        network.eval()(pixel.expand(1, 3, 8, 8))
+        assert seen[0][0, :, 0, 0].tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "published"), [("coco", COCO), ("imagenet", IMAGENET), ("random", IMAGENET)])
+def test_without_a_normalization_it_is_that_of_the_initial_weights(kind: str, published: object) -> None:
+    with torch.device("meta"):
+        assert bare_network(TrialSpec(initial_weights=kind), 19)[0].normalization == published
+
+
+def test_a_normalization_goes_before_that_of_the_initial_weights() -> None:
+    spec = TrialSpec(initial_weights="coco", normalization=Normalization())
+    with torch.device("meta"):
+        network, backbone = bare_network(spec, 19)
+    assert (network.normalization, backbone) == (IMAGENET, "resnet101")
+
+
+@pytest.mark.parametrize(("body", "size"), [("caffe", (65, 129)), ("torchvision", (64, 128))])
+def test_the_body_of_a_spec_is_built(body: str, size: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        network, backbone = bare_network(TrialSpec(network=DeepLabV2(body=body)), 19)
+        features = network.backbone(torch.empty(1, 3, 512, 1024))
+    assert (backbone, features.shape[2:]) == ("resnet101", size)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("float64", torch.float64)])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.contracts import small_spec
 from trainer.build import build_method
-from trainer.consistency import ious_of, refuse_other_ious, refuse_other_judgements
+from trainer.consistency import ious_of, refuse_other_ious, refuse_other_judgements, refuse_other_sizes
 from trainer.methods.base import phase_at
 from trainer.spec import NAMED_METHODS, Evaluation, Mix, Supervised, TrialSpec
 
@@ -33,6 +33,24 @@ def test_rounding_is_forgiven_and_another_number_is_not() -> None:
     for class_iou, mean_iou in (((0.67, 0.75), 0.71), ((2 / 3, 0.75), 0.7), ((2 / 3,), 2 / 3), ((2 / 3, None), 2 / 3)):
         with pytest.raises(ValueError, match="does not follow from the confusion matrix"):
             refuse_other_ious(confusion, class_iou, mean_iou)
+
+
+def test_a_resized_evaluation_has_the_trained_size_alone() -> None:
+    refuse_other_sizes(small_spec("supervised"), [(32, 64), (32, 64)])
+    refuse_other_sizes(small_spec("supervised"), [])
+    for sizes in ([(64, 128)], [(32, 64), (64, 128)], [(64, 32)]):
+        with pytest.raises(ValueError, match=r"judged at .*\(32, 64\).* alone"):
+            refuse_other_sizes(small_spec("supervised"), sizes)
+
+
+@pytest.mark.parametrize("protocol", ["full_whole", "full_sliding"])
+def test_files_judged_as_they_are_have_one_size_of_any_kind(protocol: str) -> None:
+    spec = small_spec("supervised", evaluation=Evaluation(every=3, protocol=protocol))
+    refuse_other_sizes(spec, [(64, 128), (64, 128)])
+    refuse_other_sizes(spec, [(32, 64)])
+    for sizes in ([(64, 128), (32, 64)], [(0, 128)]):
+        with pytest.raises(ValueError, match="judged at"):
+            refuse_other_sizes(spec, sizes)
 
 
 def test_counts_that_are_not_square_are_refused() -> None:

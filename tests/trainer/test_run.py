@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from tests.contracts import Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
+from tests.contracts import SMALL, Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
 from tests.worlds import run_ranks
 from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
@@ -41,7 +41,7 @@ from trainer.run import (
     run_trial,
     weights_folder,
 )
-from trainer.spec import SGD, DeepLabV2, RunOptions, TinyNetwork, TrialSpec
+from trainer.spec import SGD, DeepLabV2, Evaluation, RunOptions, TinyNetwork, TrialSpec
 from trainer.trial import Trial
 from trainer.watchdog import Watchdog
 
@@ -92,6 +92,19 @@ def test_what_is_kept_is_what_was_asked_for(
     assert storage.exists(trial_path(SPEC.trial_id, "weights.pt")) == weights
     assert (read_result(storage, SPEC.trial_id).weights_sha256 is not None) == weights
     assert [commit.step for commit in find_commits(storage, SPEC.trial_id)] == steps
+
+
+@pytest.mark.parametrize("protocol", ["full_whole", "full_sliding"])
+def test_a_trial_judged_at_full_size_says_so_and_its_result_holds(
+    protocol: str, options: RunOptions, storage: Storage
+) -> None:
+    dataset = SMALL.model_copy(update={"height": 16, "width": 32})
+    spec = small_spec("supervised", dataset=dataset, evaluation=Evaluation(every=3, protocol=protocol))
+    assert run_trial(spec, options, StopAt(4)).kind == "stopped"
+    assert run_trial(spec, options, NoHost()).kind == "done"
+    result = read_result(storage, spec.trial_id)
+    assert result is not None
+    assert [record.eval_size for record in result.evaluations] == [(32, 64), (32, 64)]
 
 
 def test_the_spec_in_storage_is_the_trial(options: RunOptions, storage: Storage) -> None:

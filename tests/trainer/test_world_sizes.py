@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from tests.contracts import small_method, small_options, small_spec, small_trial, timeless
+from tests.contracts import SMALL, small_method, small_options, small_spec, small_trial, timeless
 from tests.worlds import run_ranks, train_all
 from trainer.checkpoint import from_bytes
 from trainer.records import EvaluationRecord, Storage, TrainRecord, read_result, read_segments, trial_path
-from trainer.spec import NAMED_METHODS, BoxMask, Mix, Teacher, TinyNetwork, TrialSpec, View
+from trainer.spec import NAMED_METHODS, BoxMask, Evaluation, Mix, Teacher, TinyNetwork, TrialSpec, View
 
 CLASSMIX = small_method("classmix")
 
@@ -33,6 +33,12 @@ VARIANTS = {
         "cutmix", method=Mix(mask=BoxMask(), loss="squared", gate="none", unlabeled_weight=3.0, ramp_up_steps=4)
     ),
     "crop and flip": small_spec("complexmix", view=View(crop_height=24, crop_width=40, flip=True)),
+    "views of drawn sizes, judged in windows of the files' own size": small_spec(
+        "classmix",
+        dataset=SMALL.model_copy(update={"height": 24, "width": 48, "label_filter": "majority", "image_filter": "box"}),
+        view=View(crop_height=16, crop_width=32, resize_height=(16, 32), resize_width=(32, 64)),
+        evaluation=Evaluation(every=3, protocol="full_sliding"),
+    ),
     "one image a rank": small_spec("classmix", labeled_batch=2, unlabeled_batch=2),
 }
 NAMED = {

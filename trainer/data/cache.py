@@ -26,16 +26,12 @@ from numpy.typing import NDArray
 
 from trainer.data.folders import (
     IGNORE,
-    RESIZE_RULES,
-    Array,
     DataError,
     Layout,
     Sample,
-    read_image,
-    read_label,
     read_sample,
-    refuse_other_size,
 )
+from trainer.data.resizing import Array, Filters
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +108,14 @@ class CachedSplit:
 
 
 def open_cache(
-    layout: Layout, split: str, *, height: int, width: int, folder: Path, progress: Progress | None = None
+    layout: Layout,
+    split: str,
+    *,
+    height: int,
+    width: int,
+    folder: Path,
+    filters: Filters = Filters(),
+    progress: Progress | None = None,
 ) -> CachedSplit:
     """Open the cache of a split at a size; build it first where it is missing, damaged or of other files.
 
@@ -121,13 +124,14 @@ def open_cache(
 
     Args:
         folder: where caches lie (`cache_folder`).
+        filters: how files are brought to the size.
         progress: called while building, in this thread.
     Raises: DataError that names up to 20 unusable files; OSError naming the path, what is needed and what is free,
         where the cache cannot be written.
     """
     samples = layout.samples(split)
-    key = cache_key(layout, split, samples, height=height, width=width)
-    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{layout.name}-{split}-{height}x{width}")
+    key = cache_key(layout, split, samples, height=height, width=width, filters=filters)
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{layout.name}-{split}-{height}x{width}{filters.suffix}")
     path = folder / f"{stem}-{key[:16]}.arrow"
     found = _open_whole(path, key)
     if found is not None:
@@ -142,13 +146,15 @@ def open_cache(
         if found is None:
             if path.exists():
                 log.warning("%s is cut off or damaged: building it again", path)
-            _build(path, _Plan(layout, samples, height, width, key), progress)
+            _build(path, _Plan(layout, samples, height, width, filters, key), progress)
             found = _open_whole(path, key)
     assert found is not None, f"{path} was just written and cannot be read"
     return found
 
 
-def cache_key(layout: Layout, split: str, samples: Sequence[Sample], *, height: int, width: int) -> str:
+def cache_key(
+    layout: Layout, split: str, samples: Sequence[Sample], *, height: int, width: int, filters: Filters = Filters()
+) -> str:
     """SHA-256 over all that decides the content of a cache; a file counts by relative path, size and time of change."""
     content = {
         "version": FORMAT_VERSION,
@@ -157,7 +163,7 @@ def cache_key(layout: Layout, split: str, samples: Sequence[Sample], *, height: 
         "label_table": layout.label_table.tobytes().hex(),
         "split": split,
         "size": (height, width),
-        "resize": RESIZE_RULES,
+        "resize": filters.rules,
         "samples": [(s.name, _stamp(layout.root, s.image), s.label and _stamp(layout.root, s.label)) for s in samples],
     }
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
@@ -217,6 +223,7 @@ class _Plan:
     samples: Sequence[Sample]
     height: int
     width: int
+    filters: Filters
     key: str
 
     @property
@@ -325,9 +332,9 @@ def _rows(plan: _Plan, progress: Progress | None) -> Iterator[Row]:
     problems: list[str] = []
 
     def read(sample: Sample) -> tuple[Array, Array | None]:
-        return read_sample(plan.layout, sample, height=plan.height, width=plan.width)
+        return read_sample(plan.layout, sample, height=plan.height, width=plan.width, filters=plan.filters)
 
-    for done, (sample, pixels) in enumerate(_in_order(read, plan.samples), start=1):
+    for done, (sample, pixels) in enumerate(in_order(read, plan.samples), start=1):
         try:
             row = (sample.name, *pixels.result())
         except DataError as error:
@@ -361,7 +368,7 @@ def _record_batch(batch: Sequence[Row], plan: _Plan, schema: Any) -> Any:
     return pa.record_batch(columns, schema=schema)
 
 
-def _in_order(function: Callable[[Item], Answer], items: Sequence[Item]) -> Iterator[tuple[Item, "Future[Answer]"]]:
+def in_order(function: Callable[[Item], Answer], items: Sequence[Item]) -> Iterator[tuple[Item, "Future[Answer]"]]:
     """Call `function` in one thread per core, a few items ahead; yield each item with its future, in order."""
     threads = os.cpu_count() or 1
     pool, ahead = ThreadPoolExecutor(threads, thread_name_prefix="decode"), deque[tuple[Item, Future[Answer]]]()
@@ -373,38 +380,3 @@ def _in_order(function: Callable[[Item], Answer], items: Sequence[Item]) -> Iter
         yield from ahead
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-# --- checking -----------------------------------------------------------------------------------------------------
-
-
-def check(layout: Layout, split: str, *, progress: Progress | None = None) -> list[tuple[Path, str]]:
-    """Read every file of a split at its full size.
-
-    Returns: (file, what is wrong) for every unusable one, in order of names; [] where all is well.
-    Raises: DataError where the split cannot even be listed.
-    """
-    samples, found = layout.samples(split), list[tuple[Path, str]]()
-    futures = _in_order(lambda sample: _problems(layout, sample), samples)
-    for done, (_, problems) in enumerate(futures, start=1):
-        found += problems.result()
-        if progress is not None:
-            progress(done, len(samples))
-    return found
-
-
-def _problems(layout: Layout, sample: Sample) -> list[tuple[Path, str]]:
-    found, image, label = list[tuple[Path, str]](), None, None
-    try:
-        image = read_image(sample.image)
-    except DataError as error:
-        found.append((sample.image, str(error)))
-    if sample.label is None:
-        return found
-    try:
-        label = read_label(layout, sample.label)
-        if image is not None:
-            refuse_other_size(sample, image, label)
-    except DataError as error:
-        found.append((sample.label, str(error)))
-    return found

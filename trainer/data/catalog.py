@@ -6,7 +6,8 @@ from pathlib import Path
 
 from trainer.data.camvid import camvid_layout
 from trainer.data.cityscapes import cityscapes_layout
-from trainer.data.folders import Layout, folders_layout
+from trainer.data.described import folders_layout
+from trainer.data.folders import Layout
 from trainer.spec import CamVid, Cityscapes, Dataset, Synthetic
 
 GENERATOR_FIELDS = ("scene_height", "scene_width", "num_train", "num_eval", "scene_seed")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.folders import Array, DataError, Layout, label_table
+from trainer.data.folders import DataError, Layout, label_table
+from trainer.data.resizing import Array
 
 CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
     "road": (7, (128, 64, 128)),

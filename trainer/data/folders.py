@@ -12,19 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from trainer.spec import Folders
-
-Array = NDArray[np.uint8]
+from trainer.data.resizing import AS_STORED, Array, Filters, resize_image, resize_label
 
 IGNORE = 255
 """The class index of a pixel that counts nowhere."""
 UNKNOWN = 254
 """The entry of a label table for a stored value that no file of the dataset may hold."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-RESIZE_RULES = "image: PIL bilinear, antialiased; label: PIL nearest"
 WHERE_TO_CHANGE = "--data or MIXGRID_DATA says where the data lies"
 # Its content decides how a file is read, not its name: only formats that run nothing, and for labels none with losses.
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
@@ -192,10 +188,28 @@ def read_image(path: Path) -> Array:
     return pixels
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image, from its header. Raises: DataError that names a file which cannot be read."""
+    try:
+        with Image.open(path, formats=_IMAGE_FORMATS) as file:
+            return file.height, file.width
+    except Exception as error:  # PIL raises whatever a damaged file provokes
+        raise _unreadable(path, error) from error
+
+
 def read_label(layout: Layout, path: Path) -> Array:
     """Read one label map at its full size.
 
     Returns: [H, W] uint8, class indices after the label table, IGNORE where a pixel does not count.
+    Raises: DataError as `read_stored_label`.
+    """
+    classes: Array = layout.label_table[read_stored_label(layout, path)]
+    return classes
+
+
+def read_stored_label(layout: Layout, path: Path) -> Array:
+    """Read the values of one label map at its full size as they are stored: [H, W] uint8.
+
     Raises: DataError that names a file which is missing, cut off or damaged, has colours instead of one value a pixel,
         of a format with losses, with values that reading would change, or holds a value outside the class list.
     """
@@ -210,51 +224,49 @@ def read_label(layout: Layout, path: Path) -> Array:
     if mode not in _ONE_VALUE_MODES:
         raise DataError(f"{path} has mode {mode}: a label map has one channel, a class value per pixel, not colours")
     outside = (stored < 0) | (stored > 255) if stored.dtype.itemsize > 1 else np.zeros(stored.shape, bool)
-    classes: Array = layout.label_table[np.where(outside, 0, stored).astype(np.uint8)]
-    unknown = outside | (classes == UNKNOWN)
+    values = np.where(outside, 0, stored).astype(np.uint8)
+    unknown = outside | (layout.label_table[values] == UNKNOWN)
     if unknown.any():
-        values = ", ".join(str(value) for value in np.unique(stored[unknown])[:8])
+        named = ", ".join(str(value) for value in np.unique(stored[unknown])[:8])
         raise DataError(
-            f"{path} holds the value {values} at {unknown.sum()} of {unknown.size} pixels; label files of "
+            f"{path} holds the value {named} at {unknown.sum()} of {unknown.size} pixels; label files of "
             f"{layout.name} may hold {allowed_values(layout.label_table)}{layout.remedy and f' ({layout.remedy})'}"
         )
-    return classes
+    return values
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} cannot be read (missing, cut off, damaged, of another format?): {error}")
 
 
-def resize_image(image: Array, *, height: int, width: int) -> Array:
-    """Resize an image [H, W, 3] uint8 bilinearly, in 8 bits, with PIL's antialiasing.
-
-    PIL widens the triangle filter when it makes an image smaller, so that every pixel of the original counts.
-    Source: ClassMix's loader, SciPy 1.2's imresize, which is this very function (docs/methods.md, card ClassMix 8.2).
-    """
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def resize_label(label: Array, *, height: int, width: int) -> Array:
-    """Resize a label map [H, W] uint8: each pixel takes the value nearest to its centre, no value is made up.
-
-    Source: as ClassMix; French et al. take the majority instead (docs/methods.md, card French).
-    """
-    return np.asarray(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
-
-
-def read_sample(layout: Layout, sample: Sample, *, height: int, width: int) -> tuple[Array, Array | None]:
-    """Read one sample and bring it to a size.
+def read_sample(
+    layout: Layout, sample: Sample, *, height: int, width: int, filters: Filters = Filters()
+) -> tuple[Array, Array | None]:
+    """Read one sample and bring it to a size; a label is resized as it is stored, then its values become classes.
 
     Returns: image [height, width, 3] uint8, label [height, width] uint8 or None where the sample has no label.
-    Raises: DataError as read_image and read_label, and where image and label differ in size.
+    Raises: DataError as read_image and read_label, where image and label differ in size, and where nothing is to be
+        resized and the image has another size.
     """
     image = read_image(sample.image)
-    small_image = resize_image(image, height=height, width=width)
+    if filters == AS_STORED:
+        refuse_uneven(sample, image, height=height, width=width)
+    small_image = resize_image(image, height=height, width=width, rule=filters.image)
     if sample.label is None:
         return small_image, None
-    label = read_label(layout, sample.label)
-    refuse_other_size(sample, image, label)
-    return small_image, resize_label(label, height=height, width=width)
+    stored = read_stored_label(layout, sample.label)
+    refuse_other_size(sample, image, stored)
+    label: Array = layout.label_table[resize_label(stored, height=height, width=width, rule=filters.label)]
+    return small_image, label
+
+
+def refuse_uneven(sample: Sample, image: Array, *, height: int, width: int) -> None:
+    """Raises: DataError where an image has not the full size that its split is judged at, with the cure."""
+    if image.shape[:2] != (height, width):
+        raise DataError(
+            f"{sample.image} is {image.shape[0]}x{image.shape[1]}, the first image of its split {height}x{width} "
+            "(height x width): judging at full size wants one size; use --set evaluation.protocol=resized"
+        )
 
 
 def refuse_other_size(sample: Sample, image: Array, label: Array) -> None:
@@ -262,38 +274,3 @@ def refuse_other_size(sample: Sample, image: Array, label: Array) -> None:
     if label.shape != image.shape[:2]:
         sizes = f"{label.shape[0]}x{label.shape[1]}, its image {image.shape[0]}x{image.shape[1]}"
         raise DataError(f"{sample.label} is {sizes} (height x width, {sample.image}): they must be equal")
-
-
-# --- the layout of a user's own dataset ---------------------------------------------------------------------------
-
-
-def folders_layout(dataset: Folders, data_root: Path) -> Layout:
-    """The layout of a dataset that a spec describes by its folders, below `data_root`.
-
-    `label_ids` may map a value to 255, which ignores it as `ignore_value` is ignored.
-
-    Raises: DataError where `label_ids` holds a value that cannot be stored or names a class that does not exist.
-    """
-    num_classes = len(dataset.class_names)
-    ids = {index: index for index in range(num_classes)} if dataset.label_ids is None else dict(dataset.label_ids)
-    for stored, index in ids.items():
-        if not 0 <= stored <= 255 or not (0 <= index < num_classes or index == IGNORE):
-            raise DataError(
-                f"{dataset.name}: dataset.label_ids maps {stored} to {index}: a stored value in 0..255 to a class "
-                f"index in 0..{num_classes - 1} (or {IGNORE}, ignored) is wanted"
-            )
-    if dataset.label_ids is not None and ids.get(dataset.ignore_value, IGNORE) != IGNORE:
-        raise DataError(
-            f"{dataset.name}: dataset.ignore_value {dataset.ignore_value} is also a class in dataset.label_ids"
-        )
-    return Layout(
-        name=dataset.name,
-        root=data_root,
-        images=f"{dataset.images}/{{split}}",
-        labels=f"{dataset.labels}/{{split}}",
-        label_ending=dataset.label_suffix,
-        class_names=dataset.class_names,
-        label_table=label_table({**ids, dataset.ignore_value: IGNORE}, ignored=()),
-        palette=distinct_palette(num_classes),
-        remedy="dataset.class_names, dataset.label_ids and dataset.ignore_value decide this",
-    )

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from trainer.data.folders import Array, DataError
+from trainer.data.folders import DataError
+from trainer.data.resizing import Array
 
 _CODEC = "zstd"
 

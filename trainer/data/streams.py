@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainer.data.cache import CachedSplit
 from trainer.data.pool_labels import PoolLabels
+from trainer.data.resizing import resize_image, resize_label
 from trainer.distributed import rank, shard, world_size
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.base import Batch, Phase, Pool, PoolPart, Stream, phase_at
@@ -115,7 +116,16 @@ class StreamReader:
 
 
 def apply_view(image: np.ndarray, label: np.ndarray, view: View, key: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the crop and flip, as drawn from a host key: image [H, W, 3] and label [H, W] alike."""
+    """Resize, cut the crop and flip, as drawn from a host key: image [H, W, 3] and label [H, W] alike.
+
+    Source: DST-CBC, branch dst-cbc: height and width drawn apart, image bilinear, label nearest. Differs: it resizes
+    the files themselves, here they were brought to the trained size before.
+    """
+    if view.resize_height is not None and view.resize_width is not None:  # draws 0, 1, 2 are older than this one
+        height = whole_number(fold_int(key, 3), *view.resize_height)
+        width = whole_number(fold_int(key, 4), *view.resize_width)
+        image = resize_image(image, height=height, width=width)
+        label = resize_label(label, height=height, width=width)
     if view.crop_height is not None and view.crop_width is not None:
         top = int(uniform_int(fold_int(key, 0)) * (image.shape[0] - view.crop_height + 1))
         left = int(uniform_int(fold_int(key, 1)) * (image.shape[1] - view.crop_width + 1))
@@ -124,6 +134,11 @@ def apply_view(image: np.ndarray, label: np.ndarray, view: View, key: int) -> tu
     if view.flip and uniform_int(fold_int(key, 2)) < 0.5:
         image, label = image[:, ::-1], label[:, ::-1]
     return image, label
+
+
+def whole_number(key: int, low: int, high: int) -> int:
+    """A whole number from a host key, each from `low` to `high`, both included, equally likely."""
+    return low + int(uniform_int(key) * (high - low + 1))
 
 
 class Streams:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.batch_norm import BatchNormPolicy, set_batch_norm_policy
-from trainer.models.resnet import Depth, ResNet, initialize_convolutions
+from trainer.models.resnet import CAFFE, Body, Depth, ResNet, initialize_convolutions
 from trainer.models.segmentation import IMAGENET, Normalization, SegmentationNetwork
 
 Branches = Literal[2, 4]
@@ -53,6 +53,7 @@ def make_deeplab_v2(
     num_classes: int,
     *,
     depth: Depth = 101,
+    body: Body = CAFFE,
     head_branches: Branches = 2,
     batch_norm: BatchNormPolicy = "batch_statistics",
     normalization: Normalization = IMAGENET,
@@ -62,6 +63,6 @@ def make_deeplab_v2(
     Raises: ValueError for an unknown depth, number of branches or batch-norm policy.
     """
     head = DilatedHead(ResNet.out_channels, num_classes, branches=head_branches)
-    network = SegmentationNetwork(ResNet(depth), head, normalization=normalization)
+    network = SegmentationNetwork(ResNet(depth, body), head, normalization=normalization)
     set_batch_norm_policy(network, batch_norm)
     return network

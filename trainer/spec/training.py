@@ -81,6 +81,11 @@ class Evaluation(Part):
     window_width: Size | None = None
     window_overlap: float = Field(default=1 / 3, ge=0, le=0.9)
 
+    @property
+    def is_resized(self) -> bool:
+        """Whether it is judged at the trained size; else at the size of the files."""
+        return self.protocol == "resized"
+
     @model_validator(mode="after")
     def _window_belongs_to_sliding(self) -> Self:
         given = (self.window_height, self.window_width)

@@ -1,5 +1,7 @@
 """The cache of a split: what it holds, when it is built, and what it does when something is broken."""
 
+import hashlib
+import json
 import logging
 import os
 import resource
@@ -9,6 +11,7 @@ import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +19,10 @@ import pytest
 
 from tests.trainer.data.conftest import NAMES, picture, save
 from trainer.data import cache
-from trainer.data.cache import CachedSplit, cache_folder, check, open_cache
+from trainer.data.cache import CachedSplit, cache_folder, open_cache
 from trainer.data.cityscapes import cityscapes_layout
 from trainer.data.folders import DataError, read_sample
+from trainer.data.resizing import Filters
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def opened(root: Path, folder: Path, **changes: int) -> CachedSplit:
+def opened(root: Path, folder: Path, **changes: Any) -> CachedSplit:
     return open_cache(cityscapes_layout(root), "train", **{"height": 8, "width": 16, **changes}, folder=folder)
 
 
@@ -120,6 +124,48 @@ def test_the_digest_follows_pixels_and_not_files(cityscapes: Callable[..., Path]
     assert opened(root, folder).digest != first.digest
 
 
+def test_the_default_filters_keep_the_key_and_the_file_of_caches_built_before_there_was_a_choice(
+    cityscapes: Callable[..., Path], folder: Path
+) -> None:
+    root = cityscapes()
+    layout = cityscapes_layout(root)
+
+    def stamp(file: Path | None) -> tuple[str, int, int] | None:
+        return file and (str(file.relative_to(root)), file.stat().st_size, file.stat().st_mtime_ns)
+
+    content = {
+        "version": 1,
+        "layout": "cityscapes",
+        "classes": layout.class_names,
+        "label_table": layout.label_table.tobytes().hex(),
+        "split": "train",
+        "size": (8, 16),
+        "resize": "image: PIL bilinear, antialiased; label: PIL nearest",
+        "samples": [(s.name, stamp(s.image), stamp(s.label)) for s in layout.samples("train")],
+    }
+    key = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+    assert opened(root, folder).path.name == f"cityscapes-train-8x16-{key[:16]}.arrow"
+
+
+def test_filters_have_caches_of_their_own_with_names_that_tell(cityscapes: Callable[..., Path], folder: Path) -> None:
+    root = cityscapes()
+    choices = [Filters(), Filters("box"), Filters(label="majority"), Filters("box", "majority")]
+    caches = [opened(root, folder, filters=filters) for filters in choices]
+    names = [cached.path.name.rpartition("-")[0] for cached in caches]
+    start = "cityscapes-train-8x16"
+    assert names == [start, f"{start}-box-nearest", f"{start}-bilinear-majority", f"{start}-box-majority"]
+    assert len({cached.path.name.rpartition("-")[2] for cached in caches}) == 4
+
+
+def test_a_cache_holds_what_its_filters_give(cityscapes: Callable[..., Path], folder: Path) -> None:
+    root, filters = cityscapes(), Filters("box", "majority")
+    layout, cached = cityscapes_layout(root), opened(root, folder, filters=filters)
+    image, label = read_sample(layout, layout.samples("train")[1], height=8, width=16, filters=filters)
+    np.testing.assert_array_equal(cached.image(1), image)
+    np.testing.assert_array_equal(cached.label(1), label)
+    assert not np.array_equal(image, opened(root, folder).image(1))
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
 def test_a_cut_cache_is_built_again_with_a_warning(
     cityscapes: Callable[..., Path], folder: Path, kept: float, caplog: pytest.LogCaptureFixture
@@ -195,23 +241,6 @@ def test_at_most_twenty_unusable_files_are_named(cityscapes: Callable[..., Path]
     with pytest.raises(DataError, match="at least 20 files") as caught:
         opened(root, folder)
     assert len(str(caught.value).splitlines()) == 21
-
-
-def test_check_names_every_bad_file_and_goes_on(cityscapes: Callable[..., Path]) -> None:
-    root = cityscapes(unlabeled=NAMES[1:2])
-    image = root / f"leftImg8bit/train/{NAMES[0]}_leftImg8bit.png"
-    image.write_bytes(b"")
-    bad_value = save(root / f"gtFine/train/{NAMES[0]}_gtFine_labelIds.png", np.full((16, 32), 99, np.uint8))
-    bad_size = save(root / f"gtFine/train/{NAMES[2]}_gtFine_labelIds.png", np.full((16, 30), 7, np.uint8))
-    found = check(cityscapes_layout(root), "train")
-    assert [file for file, _ in found] == [image, bad_value, bad_size]
-    assert all(str(file) in message for file, message in found)
-
-
-def test_check_finds_nothing_in_good_files(cityscapes: Callable[..., Path]) -> None:
-    calls = list[tuple[int, int]]()
-    assert check(cityscapes_layout(cityscapes()), "train", progress=lambda *call: calls.append(call)) == []
-    assert calls[-1] == (3, 3)
 
 
 def test_a_full_disk_is_told_before_starting(

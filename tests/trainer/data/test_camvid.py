@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.trainer.data.conftest import picture, save
-from trainer.data.cache import check
 from trainer.data.camvid import camvid_layout
 from trainer.data.catalog import open_layout
+from trainer.data.checking import check
 from trainer.data.folders import DataError, read_label
 from trainer.spec import CamVid
 

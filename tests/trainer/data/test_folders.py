@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.data.conftest import picture, save
+from trainer.data.described import folders_layout
 from trainer.data.folders import (
     IGNORE,
     DataError,
@@ -14,13 +15,12 @@ from trainer.data.folders import (
     Sample,
     allowed_values,
     distinct_palette,
-    folders_layout,
+    image_size,
     read_image,
     read_label,
     read_sample,
-    resize_image,
-    resize_label,
 )
+from trainer.data.resizing import AS_STORED, Filters
 from trainer.spec import Folders
 
 
@@ -185,19 +185,34 @@ def test_image_and_label_of_different_size_are_refused(root: Path) -> None:
         read_sample(layout_at(root), Sample("x", image, label), height=4, width=4)
 
 
-def test_labels_are_resized_to_the_value_nearest_to_each_centre() -> None:
-    label = np.random.default_rng(0).integers(0, 19, (30, 50), dtype=np.uint8)
-    small = resize_label(label, height=7, width=20)
-    rows, columns = ((np.arange(7) + 0.5) * 30 / 7).astype(int), ((np.arange(20) + 0.5) * 50 / 20).astype(int)
-    np.testing.assert_array_equal(small, label[np.ix_(rows, columns)])
+def test_the_majority_votes_over_stored_values_and_not_over_classes(root: Path) -> None:
+    layout = layout_at(root, label_ids={0: 0, 1: 255, 2: 255, 3: 255, 7: 1})
+    image = save(root / "i.png", picture(2, 4))
+    label = save(root / "l.png", np.array([[0, 1, 7, 7], [2, 3, 7, 0]], np.uint8))
+    read = read_sample(layout, Sample("x", image, label), height=1, width=2, filters=Filters("box", "majority"))[1]
+    assert read is not None
+    assert read.tolist() == [[0, 1]]  # three ignored pixels of three values do not outvote class 0
 
 
-def test_images_are_resized_with_antialiasing() -> None:
-    stripes = np.zeros((8, 64, 3), np.uint8)
-    stripes[:, ::2] = 255
-    small = resize_image(stripes, height=2, width=8)
-    assert small.shape == (2, 8, 3)
-    assert np.abs(small[:, 1:-1].astype(int) - 127).max() < 20  # without antialiasing it would be 0 or 255
+def test_a_bad_value_that_no_vote_shows_is_refused_all_the_same(root: Path) -> None:
+    image = save(root / "i.png", picture(2, 2))
+    label = save(root / "l.png", np.array([[0, 0], [0, 77]], np.uint8))
+    with pytest.raises(DataError, match=r"l\.png holds the value 77"):
+        read_sample(layout_at(root), Sample("x", image, label), height=1, width=1, filters=Filters("box", "majority"))
+
+
+def test_an_image_of_another_size_is_refused_where_nothing_is_resized(root: Path) -> None:
+    image = save(root / "i.png", picture(8, 6))
+    with pytest.raises(DataError, match=r"i\.png is 8x6, .* 4x6 .*--set evaluation\.protocol=resized"):
+        read_sample(layout_at(root), Sample("x", image, None), height=4, width=6, filters=AS_STORED)
+
+
+def test_the_size_of_an_image_is_read_from_its_header(root: Path) -> None:
+    path = save(root / "i.png", picture(8, 6))
+    path.write_bytes(path.read_bytes()[:60])
+    assert image_size(path) == (8, 6)
+    with pytest.raises(DataError, match="missing"):
+        image_size(root / "missing.png")
 
 
 @pytest.mark.parametrize("changes", [{"label_ids": {300: 0}}, {"label_ids": {0: 3}}, {"label_ids": {255: 0}}])

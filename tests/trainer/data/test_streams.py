@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from tests import oracles
 from trainer import distributed
+from trainer.data import streams as room
 from trainer.data.cache import CachedSplit
 from trainer.data.pool_labels import PoolLabels, pack
 from trainer.data.streams import RawBatch, StreamReader, Streams, apply_view, positions_in_pool
@@ -170,6 +173,78 @@ def test_without_crop_or_flip_the_image_is_the_whole_image() -> None:
     seen = apply_view(image, label, View(), 17)
     assert np.array_equal(seen[0], image)
     assert np.array_equal(seen[1], label)
+
+
+RESIZED = View(crop_height=8, crop_width=10, flip=True, resize_height=(8, 24), resize_width=(10, 17))
+
+
+def resized(view: View, key: int) -> tuple[np.ndarray, np.ndarray]:
+    """A view of an image whose three channels and label are one map of blocks of 0 and 255."""
+    label = np.random.default_rng(0).integers(0, 2, (3, 4), dtype=np.uint8).repeat(4, 0).repeat(4, 1) * 255
+    return apply_view(np.stack([label] * 3, axis=-1), label, view, key)
+
+
+def test_a_resized_view_is_resized_then_cropped_then_flipped_by_the_draws_of_its_key() -> None:
+    image, label = cache_of().image(2), cache_of().label(2)
+    for key in range(-60, 60):
+        drawn = [oracles.uniform(oracles.fold(key, place)) for place in range(5)]
+        height, width = 8 + int(drawn[3] * 17), 10 + int(drawn[4] * 8)
+        top, left = int(drawn[0] * (height - 7)), int(drawn[1] * (width - 9))
+        wanted = [
+            np.asarray(Image.fromarray(pixels).resize((width, height), rule))[top : top + 8, left : left + 10]
+            for pixels, rule in ((image, Image.Resampling.BILINEAR), (label, Image.Resampling.NEAREST))
+        ]
+        if drawn[2] < 0.5:
+            wanted = [pixels[:, ::-1] for pixels in wanted]
+        seen = apply_view(image, label, RESIZED, key)
+        assert np.array_equal(seen[0], wanted[0])
+        assert np.array_equal(seen[1], wanted[1])
+
+
+def test_heights_and_widths_are_drawn_apart_with_both_ends_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(room, "resize_image", lambda image, *, height, width: sizes.append((height, width)) or image)
+    view = View(crop_height=8, crop_width=8, resize_height=(8, 11), resize_width=(9, 11))
+    for key in range(2400):
+        apply_view(cache_of(1).image(0), cache_of(1).label(0), view, key)
+    counts = {size: sizes.count(size) for size in sizes}
+    assert set(counts) == {(height, width) for height in range(8, 12) for width in range(9, 12)}
+    assert all(count == pytest.approx(200, abs=60) for count in counts.values())
+
+
+def test_image_and_label_keep_one_geometry_when_resized() -> None:
+    for key in range(40):  # where the image is black or white without a grey step, the label says the same
+        image, label = resized(RESIZED, key)
+        sure = (image[..., 0] == 0) | (image[..., 0] == 255)
+        assert sure.mean() > 0.2
+        assert np.array_equal(image[..., 0][sure], label[sure])
+
+
+def test_a_label_is_never_blended_and_a_batch_of_resized_views_has_one_size() -> None:
+    batch = reader_of(view=RESIZED).read(1)
+    assert batch.image.shape == (4, 8, 10, 3)
+    assert set(batch.label.unique().tolist()) <= set(range(16))
+    assert set(np.unique(resized(RESIZED, 5)[1])) == {0, 255}
+
+
+def test_a_view_without_resizing_draws_what_it_always_drew() -> None:
+    image, label = cache_of().image(4), cache_of().label(4)
+    for key in range(50):
+        drawn = [oracles.uniform(oracles.fold(key, place)) for place in range(3)]
+        top, left = int(drawn[0] * 5), int(drawn[1] * 7)
+        wanted = image[top : top + 8, left : left + 10]
+        assert np.array_equal(apply_view(image, label, CROP, key)[0], wanted[:, ::-1] if drawn[2] < 0.5 else wanted)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_resized_parts_of_all_ranks_make_the_global_batch(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = reader_of(view=RESIZED).read(3), []
+    monkeypatch.setattr(distributed, "world_size", lambda: world_size)
+    for rank in range(world_size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(reader_of(view=RESIZED).read(3))
+    assert torch.equal(torch.cat([part.image for part in parts]), whole.image)
+    assert torch.equal(torch.cat([part.label for part in parts]), whole.label)
 
 
 def test_too_few_images_say_how_many_and_what_to_change() -> None:

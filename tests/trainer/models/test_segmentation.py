@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
+from trainer.models.segmentation import COCO, IMAGENET, Normalization, SegmentationNetwork
 from trainer.models.tiny import make_tiny_network
 
 
@@ -52,6 +52,45 @@ def test_coco_weights_see_blue_first_and_0_to_255() -> None:
     red[:, 0] = 1
     seen = network_of(nn.Identity(), normalization=COCO).normalize(red).flatten()
     torch.testing.assert_close(seen, torch.tensor([-104.008, -116.669, 255 - 122.675]))
+
+
+def seen_by_the_network(normalization: Normalization, red: int, green: int, blue: int) -> list[float]:
+    """The three channels that the first layer gets of one pixel of 8 bits."""
+    pixel = torch.tensor([red, green, blue], dtype=torch.float64).view(1, 3, 1, 1) / 255
+    network = network_of(nn.Identity())
+    network.normalize_by(normalization)
+    network.double()
+    return network.normalize(pixel).flatten().tolist()
+
+
+# The pixel is red 200, green 100, blue 50; each row is worked out by hand from docs/methods.md.
+@pytest.mark.parametrize(
+    ("normalization", "wanted"),
+    [
+        # Adversarial: blue, green, red minus the COCO mean of each, then turned round: weights for BGR see RGB.
+        (
+            Normalization((122.675, 116.669, 104.008), (1.0, 1.0, 1.0), 255.0, is_bgr=False),
+            [77.325, -16.669, -54.008],
+        ),
+        # s4GAN: blue, green, red minus a mean written as red, green, blue, then divided by 255.
+        (
+            Normalization((73.158, 82.909, 72.392), (255.0, 255.0, 255.0), 255.0, is_bgr=True),
+            [-23.158 / 255, 17.091 / 255, 127.608 / 255],
+        ),
+        # ClassMix: the same without the division.
+        (Normalization((73.158, 82.909, 72.392), (1.0, 1.0, 1.0), 255.0, is_bgr=True), [-23.158, 17.091, 127.608]),
+    ],
+)
+def test_the_published_mistakes_can_be_had(normalization: Normalization, wanted: list[float]) -> None:
+    assert seen_by_the_network(normalization, 200, 100, 50) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_later_normalization_replaces_the_first_and_is_not_saved() -> None:
+    network = network_of(nn.Identity(), normalization=COCO)
+    network.normalize_by(IMAGENET)
+    image = torch.rand(1, 3, 2, 2)
+    assert torch.equal(network.normalize(image), network_of(nn.Identity()).normalize(image))
+    assert list(network.state_dict()) == ["head.weight", "head.bias"]
 
 
 def test_normalization_follows_the_network_and_is_not_saved() -> None:
