@@ -111,7 +111,7 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("plan", "nope"), "known are camvid, demo, table1"),
+        (("plan", "nope"), "known are ablation_blocks, camvid, demo, demo_methods, table1"),
         (("plan", "demo", "--set", "num_step=3"), "near it are num_steps"),
         (("plan", "demo", "--fractions", "1/7.5"), "1/7.5"),
         (("plan", "demo", "--seeds", "4-0"), "--seeds"),
