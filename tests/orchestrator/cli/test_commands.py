@@ -128,6 +128,22 @@ def test_bad_input_is_one_message_and_exit_code_2(words: tuple[str, ...], messag
     assert "Traceback" not in ran.stderr
 
 
+def test_plan_tells_cells_forecast_and_findings_by_kind(tmp_path: Path) -> None:
+    told = mixgrid("plan", "table1", "--storage", str(tmp_path), "--data", str(tmp_path), COLUMNS="100")
+    assert told.returncode == 0, told.stderr
+    for word in ("145 cells", "optional rows", "forecast, an estimate", "5.0e19", "139 – 232", "Assumed rate"):
+        assert word in told.stdout
+    headings = ["the frame", "labelled images", "initial weights", "memory and disk, estimated"]
+    assert [line for line in told.stdout.splitlines() if line in headings] == headings
+    assert max(map(len, told.stdout.splitlines())) <= 100
+
+
+def test_an_optional_row_is_planned_where_it_is_named(tmp_path: Path) -> None:
+    told = mixgrid("plan", "table1", "--rows", "ict,cowmix", "--storage", str(tmp_path)).stdout
+    assert "40 cells" in told
+    assert "optional rows" not in told
+
+
 def test_debug_shows_the_trace(tmp_path: Path) -> None:
     assert "Traceback" in mixgrid("--debug", "plan", "nope", "--storage", str(tmp_path)).stderr
 
