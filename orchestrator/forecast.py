@@ -55,7 +55,7 @@ def _of_row(
         steps = sum(item.cell.spec.num_steps - item.trial.step for item in wanted)
         return RowForecast(row, len(wanted), flop, (seconds * steps / 3600,) * 2, basis)
     if flop is None or not all(isinstance(item.cell.spec.network, DeepLabV2) for item in wanted):
-        return RowForecast(row, len(wanted), flop, None, "no rate is known for its network: known once a cell is done")
+        return RowForecast(row, len(wanted), flop, None, "unknown until a cell is done")
     slow, fast = ACHIEVED_FLOPS
     hours = (flop / fast / 3600, flop / slow / 3600)
     return RowForecast(row, len(wanted), flop, hours, "FLOP at the assumed rate")

@@ -95,7 +95,8 @@ def of_splits(cells: Sequence[Cell], disk: DataOnDisk) -> Iterator[Finding]:
     if not others and not leaks:
         counts = {fraction: len(names) for (_, fraction, _), names in drawn.items()}
         listed = ", ".join(f"{counts[fraction]} at {fraction}" for fraction in sorted(counts))
-        yield Finding("splits", "told", f"{listed}: the same names in every row, nested over fractions (checked)")
+        nested = ", nested over fractions" if len(counts) > 1 else ""
+        yield Finding("splits", "told", f"{listed}: the same names in every row{nested} (checked)")
 
 
 def _drawn(cells: Sequence[Cell], disk: DataOnDisk) -> Iterator[tuple[Cell, tuple[str, ...] | Finding]]:
@@ -166,7 +167,8 @@ def of_disk(cells: Sequence[Cell], disk: DataOnDisk, storage: Storage, cache: Pa
         cache: the folder of image caches.
     """
     if cells:
-        yield _of_place("image caches", _cache_bytes(cells, disk, cache), cache, "")
+        if (missing := _cache_bytes(cells, disk, cache)) > 0:
+            yield _of_place("image caches", missing, cache, "")
         kept = sum(kept_bytes(cell.spec) or 0.0 for cell in _each_trial(cells))
         running = max(_running_bytes(cell.spec, disk) for cell in cells)
         words = f": {_size(kept)} of weights that stay, {_size(running)} while a trial runs"
@@ -185,14 +187,15 @@ def _running_bytes(spec: TrialSpec, disk: DataOnDisk) -> float:
 
 def _cache_bytes(cells: Sequence[Cell], disk: DataOnDisk, cache: Path) -> float:
     """Bytes of the caches that are not there yet: four a pixel (image and label)."""
-    wanted: dict[tuple[str, int, int, str], float] = {}
+    wanted: dict[tuple[str, str], float] = {}
     for cell in cells:
         data = cell.spec.dataset
-        filters = f"{data.image_filter} {data.label_filter}"
+        name = getattr(data, "name", data.kind)
         for split, count in zip((data.train_split, data.eval_split), disk.counts(cell.spec), strict=True):
-            size = 4.0 * data.height * data.width * count
-            there = sum(path.stat().st_size for path in cache.glob(f"*-{split}-{data.height}x{data.width}-*.arrow"))
-            wanted[split, data.height, data.width, filters] = max(0.0, size - there)
+            key = (f"{name}-{split}-{data.height}x{data.width}-*.arrow", f"{data.image_filter} {data.label_filter}")
+            if key not in wanted:
+                there = sum(path.stat().st_size for path in cache.glob(key[0]))
+                wanted[key] = max(0.0, 4.0 * data.height * data.width * count - there)
     return sum(wanted.values())
 
 

@@ -83,11 +83,11 @@ def print_table(
     from results.compute import caption, header, rows_for_display
 
     result = computed(table, storage, policy=policy, network=network)
-    view = RichTable(show_edge=False, pad_edge=False)
-    for number, title in enumerate(header(result)):
-        view.add_column(escape(title), justify="left" if number == 0 else "right", no_wrap=True)
-    for row in rows_for_display(result, embolden=lambda text: f"[bold]{text}[/bold]", escape=escape):
-        view.add_row(*row)
+    view = RichTable(show_edge=False, pad_edge=False, leading=int(result.citation is not None))
+    for number, title in enumerate(header(result)):  # a narrow terminal breaks lines; a mark or digit is never cut off
+        view.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
+    for label, *cells in rows_for_display(result, embolden=lambda text: f"[bold]{text}[/bold]", escape=escape):
+        view.add_row(label, *(cell.replace("; ", "\n") for cell in cells))
     console.print(view)
     console.print(escape(caption(result)), highlight=False, style="dim")
     for warning in result.warnings:

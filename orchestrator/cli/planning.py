@@ -26,7 +26,7 @@ def print_forecast(console: Console, planned: Sequence[PlannedCell], storage: St
     view.add_column("")
     view.add_column("trials", justify="right")
     view.add_column("FLOP", justify="right")
-    view.add_column("GPU-hours", justify="right")
+    view.add_column("hours" if any(line.basis.endswith("on cpu") for line in lines) else "GPU-hours", justify="right")
     view.add_column("from")
     for line in lines:
         view.add_row(escape(line.row), str(line.num_trials), _flop(line.flop), _hours(line.hours), line.basis)
