@@ -41,7 +41,12 @@ def masks_png(table: Table, storage: Storage, *, data: Path, cache: str | None, 
 
 
 def masks_of(table: Table, num_classes: int) -> list[tuple[str, MaskFn]]:
-    """The table's own mixing methods by their labels, then the named ones that it does not have."""
+    """The mask functions of `mask_specs`, by their names."""
+    return [(label, build_mask(mask, num_classes)) for label, mask in mask_specs(table).items()]
+
+
+def mask_specs(table: Table) -> dict[str, Mask]:
+    """The masks of the table's own mixing methods by their labels, then the named ones that it does not have."""
     chosen: dict[str, Mask] = {}
     for cell in table.cells():
         if isinstance(cell.spec.method, Mix):
@@ -54,7 +59,7 @@ def masks_of(table: Table, num_classes: int) -> list[tuple[str, MaskFn]]:
             if is_literal and counts is not None:
                 continue  # the table's own counts stand for it
             chosen[name] = mask
-    return [(label, build_mask(mask, num_classes)) for label, mask in chosen.items()]
+    return chosen
 
 
 class Labeler:

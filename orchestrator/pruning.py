@@ -21,7 +21,7 @@ from trainer.records import (
     trial_path,
 )
 
-Kind = Literal["checkpoint", "metric records", "draft", "driver", "scratch"]
+Kind = Literal["checkpoint", "labels of a round", "metric records", "draft", "driver", "scratch"]
 # As many as training itself keeps: the newest, and one to fall back to.
 _KEPT_COMMITS = 2
 
@@ -69,6 +69,9 @@ def _waste_of_trial(storage: Storage, trial_id: str) -> Iterator[Waste]:
     checkpoints = {(commit.attempt, checkpoint_name(commit.step)) for commit in kept}
     named = {(segment.attempt, segment.file) for segment in segments}
     yield from _drafts(storage, trial_path(trial_id))
+    yield from _drafts(storage, trial_path(trial_id, "labels"))
+    if result is not None and not kept:
+        yield from _labels(storage, trial_path(trial_id, "labels"))
     for attempt in storage.names(trial_path(trial_id, "attempts")):
         folder = attempt_path(trial_id, attempt)
         yield from _drafts(storage, folder)
@@ -86,6 +89,13 @@ def _drafts(storage: Storage, folder: str) -> Iterator[Waste]:
     for name in storage.names(folder):
         if name.startswith(".") and name.endswith(".part"):
             yield Waste("draft", f"{folder}/{name}")
+
+
+def _labels(storage: Storage, folder: str) -> Iterator[Waste]:
+    """Label maps that a finished trial needs no more; their markers say what they were."""
+    for name in storage.names(folder):
+        if name.endswith(".arrow"):
+            yield Waste("labels of a round", f"{folder}/{name}")
 
 
 def _keeps_checkpoints(storage: Storage, result: Result) -> bool:

@@ -13,10 +13,26 @@ from trainer.build import build_trial, open_data
 from trainer.checkpoint import from_bytes, to_bytes
 from trainer.host import NoHost, Progress
 from trainer.journal import Journal, ScalarWindow
-from trainer.loop import Cadence, Keeper, Trial, enter, phase_at, train, turns
-from trainer.methods.base import Objective
+from trainer.loop import Cadence, train, turns
+from trainer.methods.base import Objective, phase_at
+from trainer.phases import enter
 from trainer.records import EvaluationRecord, Record, TrainRecord
-from trainer.spec import NAMED_METHODS, SGD, Evaluation, Folders, Mix, RunOptions, Supervised, TinyNetwork, TrialSpec
+from trainer.spec import (
+    DSTCBC,
+    NAMED_METHODS,
+    SGD,
+    Adam,
+    Adversarial,
+    AnyMethod,
+    Constant,
+    Discriminator,
+    Evaluation,
+    Folders,
+    RunOptions,
+    TinyNetwork,
+    TrialSpec,
+)
+from trainer.trial import Keeper, Trial
 
 SMALL = Folders(
     name="small",
@@ -27,25 +43,70 @@ SMALL = Folders(
     width=64,
 )
 SUPERVISED_START = 2
+SMALL_DISCRIMINATOR = Discriminator(width=4)
 
 
-def small_method(name: str) -> Supervised | Mix:
-    """A named method that mixes from the third step at the latest, with a threshold that a fresh network passes."""
+def small_method(name: str) -> AnyMethod:
+    """A named method that plays all its parts from the third step at the latest, with gates a fresh network passes."""
     method = NAMED_METHODS[name]
-    if not isinstance(method, Mix):
-        return method
-    start = min(method.supervised_start, SUPERVISED_START)
-    return method.model_copy(update={"supervised_start": start, "confidence_threshold": 0.3})
+    changes = {
+        "mix": {
+            "supervised_start": min(getattr(method, "supervised_start", 0), SUPERVISED_START),
+            "confidence_threshold": 0.3,
+        },
+        "adversarial": {
+            "self_taught_start": SUPERVISED_START,
+            "self_taught_threshold": 0.5,
+            "discriminator": SMALL_DISCRIMINATOR,
+        },
+        "s4gan": {"score_threshold": 0.4707, "discriminator": SMALL_DISCRIMINATOR},
+        "dst_cbc": {"supervised_start": SUPERVISED_START, "label_ratios": (0.5, 1.0), "sample_every": 3},
+    }
+    return method.model_copy(update=changes.get(method.kind, {}))
+
+
+# Trials whose state or streams are other than those of any named method at its defaults.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dst_cbc going on from its best": {
+        "method": DSTCBC(
+            supervised_start=1,
+            label_ratios=(0.5, 1.0),
+            sample_every=1,
+            carry="best",
+            start_batch=2,
+            label_height=16,
+            label_width=32,
+        ),
+        "evaluation": Evaluation(every=1),
+    },
+    "french as published": {
+        "method": NAMED_METHODS["french"].model_copy(update={"pairs": "two_streams", "confidence_threshold": 0.3}),
+        "optimizer": Adam(learning_rate=1e-3, repeats_backbone=True),
+        "schedule": Constant(),
+        "unlabeled_pool": "all",
+    },
+    "adversarial as published": {
+        "method": Adversarial(
+            self_taught_start=2,
+            self_taught_threshold=0.5,
+            drops_adversarial_when_unconfident=True,
+            discriminator=SMALL_DISCRIMINATOR,
+        ),
+        "optimizer": SGD(learning_rate=0.01, nesterov=True, repeats_backbone=True),
+    },
+}
+TRIALS = (*NAMED_METHODS, *VARIANTS)
+"""The names that `small_spec` knows."""
 
 
 def small_spec(name: str, **changes: Any) -> TrialSpec:
-    """Six float64 steps of a named method on the small dataset; `changes` are fields of the spec."""
+    """Six float64 steps of a named method, or of a variant, on the small dataset; `changes` are fields of the spec."""
     fields = {
         "dataset": SMALL,
         "label_fraction": Fraction(1, 2),
         "network": TinyNetwork(width=4),
         "initial_weights": "random",
-        "method": small_method(name),
+        "method": small_method(name) if name in NAMED_METHODS else None,
         "optimizer": SGD(learning_rate=0.01),
         "labeled_batch": 4,
         "unlabeled_batch": 4,
@@ -53,7 +114,7 @@ def small_spec(name: str, **changes: Any) -> TrialSpec:
         "precision": "float64",
         "evaluation": Evaluation(every=3),
     }
-    return TrialSpec(**{**fields, **changes})
+    return TrialSpec(**{**fields, **VARIANTS.get(name, {}), **changes})
 
 
 def small_options(data: Path, storage: Path, **changes: Any) -> RunOptions:
@@ -164,7 +225,7 @@ def play(trial: Trial, step: int) -> Iterator[tuple[str, list[Objective]]]:
     """Do one step turn by turn as the loop does; yields before the player moves."""
     phase = phase_at(trial.method.phases, step)
     if step == phase.first_step:
-        enter(phase, trial)
+        enter(phase, trial, MemoryKeeper())
     for name, objectives in turns(trial.method.objectives(trial.networks, trial.streams.at(step), step)):
         played = []
         for objective in objectives:

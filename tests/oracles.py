@@ -191,3 +191,22 @@ def poly_rate(step: int, num_steps: int, power: float) -> float:
     """(1 - step / num_steps) to the power, by logarithms."""
     left = (num_steps - step) / num_steps
     return exp(power * log(left)) if left > 0 else 0.0
+
+
+def repeated_sgd(
+    value: Sequence[float],
+    momentum: Sequence[float],
+    gradient: Sequence[float],
+    *,
+    rate: float,
+    decay: float,
+    repeats: int,
+    friction: float = 0.9,
+) -> tuple[list[float], list[float]]:
+    """So many explicit SGD steps, one after another, with the same gradient; returns the new values and momenta."""
+    values, momenta = list(value), list(momentum)
+    for _ in range(repeats):
+        for i, slope in enumerate(gradient):
+            momenta[i] = friction * momenta[i] + slope + decay * values[i]
+            values[i] = values[i] - rate * momenta[i]
+    return values, momenta

@@ -36,12 +36,14 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
+        ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
             "orchestrator.forecast, orchestrator.cli.planning",
             {"torch", "ray", "mlflow", "pandas"},
         ),
-        ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
+        ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),
     ],
 )
 def test_a_room_loads_behind_its_door(module: str, banned: set[str]) -> None:

@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer.data.cache import CachedSplit, open_cache
@@ -15,12 +17,15 @@ from trainer.data.catalog import open_layout
 from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import shard, world_size
-from trainer.loop import Player, Trial
+from trainer.methods.adversarial import AdversarialMethod
 from trainer.methods.base import Method, Networks, Pool
-from trainer.methods.masks import MaskFn, box_mask, class_mask, complex_mask, cow_mask
+from trainer.methods.dst_cbc import DSTCBCMethod
+from trainer.methods.masks import MaskFn, blend_share, box_mask, class_mask, complex_mask, cow_mask
 from trainer.methods.mix import MixMethod
+from trainer.methods.s4gan import S4GANMethod
 from trainer.methods.supervised import SupervisedMethod
 from trainer.models.deeplab_v2 import make_deeplab_v2
+from trainer.models.discriminators import ImageDiscriminator, PixelDiscriminator
 from trainer.models.segmentation import COCO, IMAGENET, SegmentationNetwork
 from trainer.models.timm_backbone import make_timm_network
 from trainer.models.tiny import make_tiny_network
@@ -29,9 +34,13 @@ from trainer.optimizers import by_listings, with_repeats
 from trainer.randomness import key_of
 from trainer.schedules import RateFactor, constant, poly
 from trainer.spec import (
+    DSTCBC,
+    S4GAN,
     SGD,
     Adam,
+    Adversarial,
     DeepLabV2,
+    Discriminator,
     InitialWeights,
     Mask,
     Mix,
@@ -41,6 +50,7 @@ from trainer.spec import (
     TrialSpec,
 )
 from trainer.teacher import Teacher
+from trainer.trial import Player, Trial
 
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
@@ -51,6 +61,7 @@ def build_mask(spec: Mask, num_classes: int) -> MaskFn:
         "box": lambda mask: partial(box_mask, spec=mask),
         "class": lambda mask: partial(class_mask, spec=mask, num_classes=num_classes),
         "cow": lambda mask: partial(cow_mask, spec=mask),
+        "blend": lambda mask: partial(blend_share, spec=mask),
         "complex": lambda mask: partial(complex_mask, spec=mask, num_classes=num_classes),
     }
     return makers[spec.kind](spec)
@@ -71,9 +82,39 @@ def _mix(spec: TrialSpec, method: Mix, num_classes: int) -> Method:
     )
 
 
+def _adversarial(spec: TrialSpec, method: Adversarial, num_classes: int) -> Method:
+    return AdversarialMethod(
+        method,
+        num_classes=num_classes,
+        labeled_batch=spec.labeled_batch,
+        unlabeled_batch=spec.unlabeled_batch,
+        num_steps=spec.num_steps,
+    )
+
+
+def _s4gan(spec: TrialSpec, method: S4GAN, num_classes: int) -> Method:
+    return S4GANMethod(
+        method,
+        num_classes=num_classes,
+        labeled_batch=spec.labeled_batch,
+        unlabeled_batch=spec.unlabeled_batch,
+        num_steps=spec.num_steps,
+        seed=spec.seed,
+    )
+
+
+def _dst_cbc(spec: TrialSpec, method: DSTCBC, _num_classes: int) -> Method:
+    return DSTCBCMethod(
+        method, labeled_batch=spec.labeled_batch, unlabeled_batch=spec.unlabeled_batch, num_steps=spec.num_steps
+    )
+
+
 METHODS: Mapping[str, Callable[[TrialSpec, Any, int], Method]] = {
     "supervised": _supervised,
     "mix": _mix,
+    "adversarial": _adversarial,
+    "s4gan": _s4gan,
+    "dst_cbc": _dst_cbc,
 }
 
 
@@ -177,6 +218,35 @@ def build_student(spec: TrialSpec, network: SegmentationNetwork) -> Player:
     return Player(network, lambda: OPTIMIZERS[chosen.kind]([dict(group) for group in groups], chosen))
 
 
+DISCRIMINATORS: Mapping[str, Callable[[Any, int], nn.Module]] = {
+    "adversarial": lambda method, num_classes: PixelDiscriminator(num_classes, method.discriminator.width),
+    "s4gan": lambda method, num_classes: ImageDiscriminator(num_classes, method.discriminator.width, method.dropout),
+}
+
+
+def build_discriminator(spec: TrialSpec, num_classes: int) -> nn.Module:
+    """The discriminator of a method that has one, with random weights drawn from the spec's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_of(spec.seed, "discriminator") & 0x7FFF_FFFF)
+        return DISCRIMINATORS[spec.method.kind](spec.method, num_classes)
+
+
+def build_second_player(chosen: Discriminator, network: nn.Module) -> Player:
+    """The discriminator's optimizer: Adam (docs/methods.md, cards 4 and 5)."""
+    betas, rate = (chosen.beta1, chosen.beta2), chosen.learning_rate
+    return Player(network, lambda: torch.optim.Adam(network.parameters(), lr=rate, betas=betas))
+
+
+def as_critic(network: nn.Module) -> Callable[..., Any]:
+    """A network whose weights are out of gradients' reach: they pass through it to its input alone."""
+
+    def judge(*inputs: Any) -> Any:
+        weights = {name: weight.detach() for name, weight in network.named_parameters()}
+        return functional_call(network, weights, inputs)
+
+    return judge
+
+
 def open_data(spec: TrialSpec, data: Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
     """The cached training and evaluation images at the spec's size, built where missing, and the drawn split."""
     layout = open_layout(spec.dataset, data)
@@ -232,8 +302,14 @@ def build_trial(
     network.to(device=device, dtype=dtype)
     network.train()
     teacher = None if method.teacher is None else Teacher(network, method.teacher)
+    players = {"student": build_student(spec, network)}
+    networks = Networks(wrap_for_ranks(network, device), teacher)
+    if method.discriminator is not None:
+        second = build_discriminator(spec, num_classes).to(device=device, dtype=dtype)
+        players["discriminator"] = build_second_player(method.discriminator, second)
+        networks = replace(networks, discriminator=wrap_for_ranks(second, device), critic=as_critic(second))
     streams = Streams(
-        method.streams,
+        method,
         train,
         build_pools(split, train),
         view=spec.view,
@@ -244,10 +320,10 @@ def build_trial(
     trial = Trial(
         spec=spec,
         method=method,
-        players={"student": build_student(spec, network)},
+        players=players,
         rate_factor=SCHEDULES[spec.schedule.kind](spec.schedule),
         teacher=teacher,
-        networks=Networks(wrap_for_ranks(network, device), teacher),
+        networks=networks,
         streams=streams,
         evaluation_images=evaluation,
         device=device,

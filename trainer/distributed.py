@@ -1,15 +1,17 @@
 """Ranks of one trial: sums over the global batch and partners across ranks. Everything also works without a group."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from trainer.errors import SetupError
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -66,6 +68,15 @@ def next_of_global_batch(value: Tensor) -> Tensor:
     return torch.cat([value[1:], first])
 
 
+def gather_objects(value: T) -> list[T]:
+    """The values of all ranks, in order of rank; they travel pickled, within the group."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, value)
+    return cast(list[T], gathered)
+
+
 def shard(num_samples: int) -> slice:
     """This rank's contiguous part of a global batch.
 
@@ -87,6 +98,22 @@ def agree(flag: bool, device: torch.device) -> bool:
     word = torch.tensor([int(flag)], device=device)
     dist.broadcast(word, 0)
     return bool(word.item())
+
+
+def agreed(find: Callable[[], T]) -> T:
+    """What rank 0 finds, on every rank. An error of rank 0 is raised on all: nobody waits for a rank that gave up."""
+    if world_size() == 1:
+        return find()
+    box: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = find()
+        except Exception as error:
+            box[1] = error
+    dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    return cast(T, box[0])
 
 
 def launched_rank() -> int:

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.cache import CachedSplit
+from trainer.data.streams import PIXELS_AT_ONCE, on_device
 from trainer.distributed import global_sum, rank, world_size
 from trainer.metrics import confusion_of
-
-# Pixels of one evaluation batch: what a forward pass of the paper's network holds with ease.
-_PIXELS_AT_ONCE = 2**20
 
 
 @torch.no_grad()
@@ -34,7 +32,7 @@ def evaluate(
     network.eval()
     for part in _batches(np.flatnonzero(images.has_label)[rank() :: world_size()], images):
         label = torch.from_numpy(images.labels(part)).to(device).long()
-        image = torch.from_numpy(images.images(part)).to(device).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+        image = on_device(torch.from_numpy(images.images(part)), device, dtype)
         confusion += confusion_of(network(image).argmax(dim=1), label, num_classes)
         alive()
     network.train(was_training)
@@ -42,5 +40,5 @@ def evaluate(
 
 
 def _batches(indices: np.ndarray, images: CachedSplit) -> list[np.ndarray]:
-    size = max(1, _PIXELS_AT_ONCE // (images.height * images.width))
+    size = max(1, PIXELS_AT_ONCE // (images.height * images.width))
     return [indices[first : first + size] for first in range(0, len(indices), size)]

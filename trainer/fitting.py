@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from trainer.errors import SetupError
-from trainer.loop import Trial
 from trainer.records import DamagedRecord, EvaluationRecord, refuse_contradictions
+from trainer.trial import Trial
 
 
 class UnfitCheckpoint(SetupError):  # noqa: N818
@@ -31,7 +31,7 @@ def _misfits(trial: Trial, state: Any, evaluations: Sequence[EvaluationRecord], 
         refuse_contradictions(evaluations, trial.evaluation_images.class_names, trial.spec, until=step)
     except DamagedRecord as error:
         yield str(error)
-    if not _has(state, "trial", "window") or not _has(state["trial"], "networks", "optimizers", "teacher"):
+    if not _has(state, "trial", "window") or not _has(state["trial"], "networks", "optimizers", "teacher", "round"):
         yield "its state lacks what a trial's state has"
         return
     given, wanted = state["trial"], trial.state_dict()
@@ -43,6 +43,7 @@ def _misfits(trial: Trial, state: Any, evaluations: Sequence[EvaluationRecord], 
         else:
             shapes = [p.shape for group in player.optimizer.param_groups for p in group["params"]]
             yield from _optimizer(given["optimizers"][name], wanted["optimizers"][name], shapes)
+    yield from _round(given["round"], wanted["networks"]["student"])
     yield from _window(state["window"], step)
 
 
@@ -74,17 +75,24 @@ def _optimizer(given: Any, wanted: Mapping[str, Any], shapes: list[Any]) -> Iter
     groups = given["param_groups"] if isinstance(given["param_groups"], list) else []
     if _numbers(groups, wanted["param_groups"]) != _numbers(wanted["param_groups"], groups):
         yield "the optimizer's groups are other ones"
-    has_momentum = any(group.get("momentum") for group in wanted["param_groups"])
-    if set(given["state"]) != set(range(len(shapes))) and (has_momentum or given["state"]):
+    buffers = _buffers(wanted["param_groups"])
+    if set(given["state"]) != set(range(len(shapes))) and (buffers or given["state"]):
         yield "the optimizer's state is that of other parameters"
         return
     for index, entry in given["state"].items():
-        if not isinstance(entry, Mapping) or (has_momentum and not isinstance(entry.get("momentum_buffer"), Tensor)):
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(name), Tensor) for name in buffers):
             yield f"optimizer state {index} lacks its momentum"
             continue
         for name, value in entry.items():
-            if isinstance(value, Tensor) and value.shape != shapes[index]:
+            if name != "step" and isinstance(value, Tensor) and value.shape != shapes[index]:
                 yield f"optimizer state {index}.{name} is {_shape(value)}, not {list(shapes[index])}"
+
+
+def _buffers(groups: list[Any]) -> tuple[str, ...]:
+    """What a step of such groups leaves for each parameter: SGD's momentum, Adam's moments and its count."""
+    if any("betas" in group for group in groups):
+        return ("exp_avg", "exp_avg_sq", "step")
+    return ("momentum_buffer",) if any(group.get("momentum") for group in groups) else ()
 
 
 def _numbers(groups: list[Any], others: list[Any]) -> str:
@@ -95,6 +103,20 @@ def _numbers(groups: list[Any], others: list[Any]) -> str:
     known = {name for other in others if isinstance(other, Mapping) for name in other} - {"lr"}
     kept = [{name: group[name] for name in known & group.keys()} for group in groups if isinstance(group, Mapping)]
     return repr([sorted(group.items()) for group in kept])
+
+
+def _round(given: Any, student: Mapping[str, Any]) -> Iterator[str]:
+    if not _has(given, "labels", "best"):
+        yield "it does not say which labels its round has"
+        return
+    if not (given["labels"] is None or isinstance(given["labels"], str)):
+        yield "the labels of its round are no digest"
+    best = given["best"]
+    if best is not None:
+        if not (_has(best, "mean_iou", "weights") and isinstance(best["mean_iou"], float)):
+            yield "its best weights are none"
+        else:
+            yield from _differences(best["weights"], student, "best weights")
 
 
 def _window(given: Any, step: int) -> Iterator[str]:

@@ -1,14 +1,17 @@
 """Makes an attempt's progress safe in storage: the Keeper that `run.py` gives the loop."""
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from trainer.checkpoint import prune, seal_checkpoint, write_state
+from trainer.data.pool_labels import PoolLabels
 from trainer.distributed import rank, world_size
 from trainer.journal import Journal, ScalarWindow
-from trainer.loop import Keeper, Trial
 from trainer.records import Commit, Digests, Storage, attempt_path, trial_path, write_segment
+from trainer.rounds import labels_of_round, remove_labels
 from trainer.spec import TrialSpec
+from trainer.trial import Keeper, Trial
 
 
 class Owner(Protocol):
@@ -77,6 +80,17 @@ class StorageKeeper(Keeper):
         self._committed = prune(storage, trial_id, attempt.name, self._committed)
         attempt.write_log()
 
+    def labels_of_round(self, step: int, make: Callable[[], PoolLabels]) -> PoolLabels:
+        """Those kept in storage, else made now and kept."""
+        return labels_of_round(
+            self._attempt.storage,
+            trial_id=self._attempt.spec.trial_id,
+            attempt=self._attempt.name,
+            step=step,
+            digests=self.digests,
+            make=make,
+        )
+
     def remove_checkpoints(self) -> None:
         """A finished trial needs none: its history is in the result."""
         storage, trial_id = self._attempt.storage, self._attempt.spec.trial_id
@@ -84,3 +98,4 @@ class StorageKeeper(Keeper):
             for name in storage.names(attempt_path(trial_id, attempt)):
                 if name.startswith("checkpoint-"):
                     storage.remove(attempt_path(trial_id, attempt, name))
+        remove_labels(storage, trial_id)

@@ -61,6 +61,25 @@ def squared_difference_map(probs: Tensor, target_probs: Tensor) -> Tensor:
     return (probs - target_probs).square().sum(dim=1)
 
 
+def soft_cross_entropy_map(logits: Tensor, probs: Tensor) -> Tensor:
+    """Cross-entropy of every pixel against probabilities: [N, C, H, W] twice to [N, H, W].
+
+    Source: ComplexMix equation 3 with its one-hot labels left soft (docs/methods.md 9.7, row 15).
+    """
+    return -(probs * torch.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def binary_cross_entropy_map(logits: Tensor, target: float) -> Tensor:
+    """-log sigmoid(logits) for target 1, -log(1 - sigmoid(logits)) for target 0, in the shape of `logits`."""
+    return torch.nn.functional.softplus(-logits) * target + torch.nn.functional.softplus(logits) * (1 - target)
+
+
+def batch_mean(value: Tensor) -> Tensor:
+    """Mean over the global batch of a detached tensor: sums and counts over ranks, one division."""
+    count = torch.tensor(float(value.numel()), dtype=value.dtype, device=value.device)
+    return global_sum(value.sum()) / global_sum(count)
+
+
 def whole_batch_mean(scalar: Tensor) -> Tensor:
     """The global batch's value of a scalar that is scaled like `global_mean`, detached, for logs."""
     return global_sum(scalar) / world_size()

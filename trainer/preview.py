@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from trainer.distributed import next_of_global_batch
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.masks import MaskFn
 from trainer.methods.mix import blend
@@ -47,8 +48,8 @@ def mix_panels(
     rows = [top]
     for title, mask in masks:
         mix_mask = mask(legal, keys, batch_key)
-        mixed = blend(mix_mask, images)
-        mixed_map = blend(mix_mask, class_maps.unsqueeze(1)).squeeze(1)
+        mixed = blend(mix_mask, images, next_of_global_batch(images))
+        mixed_map = torch.where(mix_mask.squeeze(1).bool(), class_maps, next_of_global_batch(class_maps))
         area = float(mix_mask[0].mean())
         rows.append(
             [

@@ -343,6 +343,22 @@ class Commit(Record):
     segments: tuple[Segment, ...]
 
 
+class RoundLabels(Record):
+    """The marker that makes the labels of a round of self-training count: written after them, and naming them.
+
+    `about` is what the method says of them, such as its thresholds.
+    """
+
+    trial_id: str
+    attempt: FileWord
+    step: Whole
+    time: float
+    digests: Digests
+    num_images: Whole
+    file: FileSeal
+    about: dict[str, Any]
+
+
 class Result(Record):
     """The last thing a trial writes: it is done. `evaluations` hold every judgement of its history."""
 
@@ -449,6 +465,23 @@ def segment_name(step: int) -> str:
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
+
+
+def labels_path(trial_id: str, step: int, sha256: str, suffix: str) -> str:
+    """Where the labels of the round after `step` updates lie, and beside them their marker; named by their content."""
+    return trial_path(trial_id, "labels", f"{step:08d}-{sha256[:12]}.{suffix}")
+
+
+def find_round_labels(storage: Storage, trial_id: str, step: int) -> list[RoundLabels]:
+    """The markers of a round that can be read, in order of name."""
+    found = []
+    for name in sorted(storage.names(trial_path(trial_id, "labels"))):
+        if name.startswith(f"{step:08d}-") and name.endswith(".json"):
+            with suppress(DamagedRecord):
+                marker = RoundLabels.find(storage, trial_path(trial_id, "labels", name))
+                if marker is not None and (marker.trial_id, marker.step) == (trial_id, step):
+                    found.append(marker)
+    return found
 
 
 def find_commits(storage: Storage, trial_id: str) -> list[Commit]:
@@ -655,6 +688,7 @@ _NOT_DECIDING = {
     "host.py",
     "journal.py",
     "keeper.py",
+    "mask_statistics.py",
     "options.py",
     "preview.py",
     "records.py",

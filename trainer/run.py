@@ -9,26 +9,25 @@ import platform
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 
 from trainer.build import build_trial, open_data
 from trainer.checkpoint import newest_checkpoint, read_state, seal_of, to_bytes
 from trainer.data.cache import CachedSplit, cache_folder
 from trainer.data.splits import Split
-from trainer.distributed import rank, world_size
+from trainer.distributed import agreed, gather_objects, rank, world_size
 from trainer.errors import SetupError
 from trainer.fitting import refuse_unfit
 from trainer.host import Host, Progress
 from trainer.journal import Journal, NonFiniteLoss
 from trainer.keeper import StorageKeeper
-from trainer.loop import Cadence, Trial, train
+from trainer.loop import Cadence, train
 from trainer.models.recompute import recompute_activations
 from trainer.models.weights import WeightsReport
 from trainer.preview import picture_row, png_of, scale_for
@@ -54,14 +53,14 @@ from trainer.records import (
     read_segments,
     trial_path,
 )
+from trainer.rounds import labels_of_checkpoint
 from trainer.spec import RunOptions, TrialSpec
+from trainer.trial import Trial
 from trainer.watchdog import Watchdog
 
 _LOG = logging.getLogger("mixgrid")
 _MESSAGE_LENGTH = 2000
 _TRACE_LENGTH = 4000
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,9 @@ def run_trial(spec: TrialSpec, options: RunOptions, host: Host) -> Outcome:
     with suppress(SetupError):  # refused in the attempt, which says so; ranks must have their device before they talk
         choose_device(options)
     while True:
-        if _agreed(lambda: is_done(storage, spec.trial_id)):
+        if agreed(lambda: is_done(storage, spec.trial_id)):
             return Outcome("done")
-        attempt = Attempt(spec, options, storage, _agreed(new_attempt_name))
+        attempt = Attempt(spec, options, storage, agreed(new_attempt_name))
         try:
             return _run_attempt(attempt, host)
         except torch.OutOfMemoryError:  # not the last word: the next attempt checkpoints its activations
@@ -223,7 +222,7 @@ class Attempt:
         """A keeper that goes on from the newest valid checkpoint; None where another driver has ended the trial."""
         commit, state = self._newest_checkpoint()
         # Checkpoints go when a trial is done, which another driver may just have brought about: what is left is old.
-        if _agreed(lambda: is_done(self.storage, self.spec.trial_id)):
+        if agreed(lambda: is_done(self.storage, self.spec.trial_id)):
             return None
         if commit is None:
             return StorageKeeper(self, trial, digests, started, None, Journal((), ()))
@@ -233,6 +232,10 @@ class Attempt:
         evaluations = [record for record in records if isinstance(record, EvaluationRecord)]
         refuse_unfit(trial, state, evaluations, step=commit.step)
         trial.load_state_dict(state["trial"])
+        if trial.labels_digest is not None:
+            trial.use_pool_labels(
+                labels_of_checkpoint(self.storage, trial_id=self.spec.trial_id, sha256=trial.labels_digest)
+            )
         keeper = StorageKeeper(self, trial, digests, started, commit, Journal(commit.segments, evaluations))
         keeper.window.load_state_dict(state["window"], trial.device)
         _LOG.info("resumed after step %d of attempt %s", commit.step, commit.attempt)
@@ -247,7 +250,7 @@ class Attempt:
             commit, state = newest_checkpoint(self.storage, self.spec.trial_id) or (None, None)
             return commit
 
-        commit = _agreed(choose)
+        commit = agreed(choose)
         if commit is not None and rank() != 0:
             state = read_state(self.storage, commit)
         return commit, state
@@ -255,7 +258,7 @@ class Attempt:
     def _prepare_memory(self, trial: Trial) -> None:
         """Checkpoint activations where asked to, or where an attempt on such a device ran out of memory without."""
         self.device = device_name(str(trial.device))
-        self.saves_memory = self.saves_memory or _agreed(
+        self.saves_memory = self.saves_memory or agreed(
             lambda: ran_out_of_memory(self.storage, self.spec.trial_id, self.device)
         )
         if self.saves_memory:
@@ -425,22 +428,6 @@ class _Lines(logging.Handler):
         self._lines.append(self.format(record))
 
 
-def _agreed(find: Callable[[], T]) -> T:
-    """What rank 0 finds, on every rank. An error of rank 0 is raised on all: nobody waits for a rank that gave up."""
-    if world_size() == 1:
-        return find()
-    box: list[Any] = [None, None]
-    if rank() == 0:
-        try:
-            box[0] = find()
-        except Exception as error:
-            box[1] = error
-    dist.broadcast_object_list(box, src=0)
-    if box[1] is not None:
-        raise box[1]
-    return cast(T, box[0])
-
-
 def trace_tail(error: Exception) -> str:
     """The end of an error's trace."""
     return "".join(traceback.format_exception(error))[-_TRACE_LENGTH:]
@@ -461,8 +448,7 @@ def agree_on(digests: Digests) -> None:
     """Raises: SetupError on every rank unless all ranks have the same code, pixels, split and weights."""
     if world_size() == 1:
         return
-    gathered: list[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, digests.model_dump())
+    gathered = gather_objects(digests.model_dump())
     differing = sorted({name for other in gathered for name in other if other[name] != gathered[0][name]})
     if differing:
         raise SetupError(

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 import trainer.run
 from trainer.data.cache import CachedSplit
 from trainer.data.splits import Split
-from trainer.loop import Player, Trial
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.models.weights import WeightsReport
 from trainer.records import EvaluationRecord, Record, TrainRecord, code_digest
 from trainer.schedules import poly
 from trainer.spec import SGD, Evaluation, Folders, Mix, Poly, Supervised, Teacher, TinyNetwork, TrialSpec
 from trainer.teacher import Teacher as AveragedNetwork
+from trainer.trial import Player, Trial
 
 CLASS_NAMES = ("below", "above", "never")
 SIDE = 8
@@ -181,7 +181,7 @@ def build_trivial_trial(spec: TrialSpec, on_step: Callable[[int], None]) -> tupl
         evaluation_images=_one_image(),
         device=torch.device("cpu"),
         dtype=torch.float64,
-        rate_factor=partial(poly, power=0.9),
+        rate_factor=partial(poly, power=spec.schedule.power),
     )
     return trial, WeightsReport(kind="random", file_name="", sha256="random", num_loaded=0)
 

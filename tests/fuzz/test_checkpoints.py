@@ -24,7 +24,6 @@ from trainer.checkpoint import newest_checkpoint, read_state, seal_checkpoint, s
 from trainer.data.synthetic import CLASS_NAMES
 from trainer.fitting import UnfitCheckpoint, refuse_unfit
 from trainer.host import NoHost
-from trainer.loop import Trial
 from trainer.records import (
     Commit,
     DamagedRecord,
@@ -42,6 +41,7 @@ from trainer.records import (
     write_segment,
 )
 from trainer.run import run_trial
+from trainer.trial import Trial
 
 TRIAL, ATTEMPT = "supervised-0123456789ab", "20260101T000000-aaaaaaaa"
 DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")

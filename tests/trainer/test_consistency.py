@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.contracts import small_spec
 from trainer.build import build_method
 from trainer.consistency import ious_of, refuse_other_ious, refuse_other_judgements
-from trainer.loop import phase_at
+from trainer.methods.base import phase_at
 from trainer.spec import NAMED_METHODS, Evaluation, Mix, Supervised, TrialSpec
 
 matrices = st.integers(1, 4).flatmap(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts import Killed, KilledAt, StopAt, small_options, small_spec
+from tests.contracts import TRIALS, Killed, KilledAt, StopAt, small_options, small_spec
 from tests.rooms import Finished, Room
 from tests.worlds import run_ranks, train_all
 from trainer.host import NoHost
@@ -22,7 +22,7 @@ from trainer.records import (
     trial_state,
 )
 from trainer.run import Outcome, run_trial
-from trainer.spec import NAMED_METHODS, RunOptions, TrialSpec
+from trainer.spec import RunOptions, TrialSpec
 
 Open = Callable[..., Room]
 
@@ -70,7 +70,7 @@ def break_and_resume(spec: TrialSpec, options: RunOptions, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", BREAKS.values(), ids=BREAKS)
-@pytest.mark.parametrize("name", NAMED_METHODS)
+@pytest.mark.parametrize("name", TRIALS)
 def test_six_steps_are_some_a_break_a_resume_and_the_rest(
     name: str, step: int, open_room: Open, unbroken: Callable
 ) -> None:
@@ -92,7 +92,7 @@ class Places:
 
 def break_everything(places: Places) -> None:
     """What each of two ranks does: every method unbroken, and broken at every place."""
-    specs = {name: small_spec(name) for name in NAMED_METHODS}
+    specs = {name: small_spec(name) for name in TRIALS}
     train_all(specs, places.options(0))
     for step in BREAKS.values():
         for spec in specs.values():
@@ -107,13 +107,13 @@ def on_two_ranks(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize("step", BREAKS.values(), ids=BREAKS)
-@pytest.mark.parametrize("name", NAMED_METHODS)
+@pytest.mark.parametrize("name", TRIALS)
 def test_a_break_on_two_ranks_changes_nothing(name: str, step: int, on_two_ranks: Places) -> None:
     broken, whole = (Room(small_spec(name), on_two_ranks.options(place)).finished() for place in (step, 0))
     assert broken.equals(whole)
 
 
-@pytest.mark.parametrize("name", NAMED_METHODS)
+@pytest.mark.parametrize("name", TRIALS)
 def test_every_break_really_was_one(name: str, on_two_ranks: Places) -> None:
     for step in BREAKS.values():
         room = Room(small_spec(name), on_two_ranks.options(step))

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from tests.contracts import losses_of, small_spec, small_trial, train_small
-from trainer.loop import Trial
 from trainer.randomness import key_of, sample_keys, uniform
 from trainer.spec import NAMED_METHODS
+from trainer.trial import Trial
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 RENEW = os.environ.get("MIXGRID_RENEW_GOLDEN") == "1"
@@ -26,9 +26,19 @@ NUM_STEPS = 5
 
 @torch.no_grad()
 def fill_by_hash(trial: Trial) -> None:
-    """Draw every convolution of the student uniformly within +- sqrt(3 / fan-in): the same bits on every machine."""
-    for place, weight in enumerate(trial.players["student"].network.parameters()):
-        if weight.dim() == 4:
+    """Draw every weight of the players uniformly within +- sqrt(3 / fan-in): the same bits on every machine."""
+    weights = [weight for player in trial.players.values() for weight in player.network.parameters()]
+    biases = [
+        weight
+        for name, player in trial.players.items()
+        if name != "student"
+        for weight in player.network.parameters()
+        if weight.dim() == 1
+    ]
+    for bias in biases:
+        bias.zero_()
+    for place, weight in enumerate(weights):
+        if weight.dim() > 1:
             keys = sample_keys(key_of(0, "golden weights", place), torch.arange(weight.numel()))
             weight.copy_((2 * uniform(keys) - 1).view_as(weight) * (3 / weight[0].numel()) ** 0.5)
     if trial.teacher is not None:

@@ -21,9 +21,11 @@ from tests.contracts import (
 )
 from trainer.host import NoHost
 from trainer.journal import NonFiniteLoss
-from trainer.loop import Cadence, Player, Trial, enter, phase_at, train, turns
-from trainer.methods.base import Objective, Phase
+from trainer.loop import Cadence, train, turns
+from trainer.methods.base import Objective, Phase, phase_at
+from trainer.phases import enter
 from trainer.spec import NAMED_METHODS, SGD
+from trainer.trial import Player, Trial
 
 
 @pytest.mark.parametrize("name", NAMED_METHODS)
@@ -72,7 +74,7 @@ def test_the_teacher_rests_in_the_supervised_start(small_data: Path) -> None:
 def test_mixing_begins_with_a_copy_of_the_student(small_data: Path) -> None:
     trial = with_start(small_data)
     train_small(trial, stop_at=2)
-    enter(phase_at(trial.method.phases, 2), trial)
+    enter(phase_at(trial.method.phases, 2), trial, MemoryKeeper())
     assert same_tensors(trial.teacher.network.state_dict(), trial.players["student"].network.state_dict())
     assert trial.teacher.updates == 0
 
@@ -180,5 +182,5 @@ def test_a_step_belongs_to_the_phase_that_began_last(step: int, first_step: int)
 
 def test_the_state_names_networks_optimizers_and_teacher(trial: Trial) -> None:
     state = trial.state_dict()
-    assert state.keys() == {"networks", "optimizers", "teacher"}
+    assert state.keys() == {"networks", "optimizers", "teacher", "round"}
     assert state["teacher"].keys() == {"network", "updates"}

@@ -70,7 +70,7 @@ def test_the_picture_is_of_the_mask_that_training_would_draw() -> None:
     mask = mask_fn(torch.where(CLASS_MAPS == IGNORE_INDEX, 0, CLASS_MAPS), sample_keys(key, torch.arange(2)), key)
     (_, drawn), (_, mixed), _, _ = panels_of(("classmix", mask_fn), step=11)[1]
     assert (drawn[..., 0] // 255).tolist() == mask[0, 0].int().tolist()
-    assert mixed.tolist() == pixels(blend(mask, IMAGES)[0])
+    assert mixed.tolist() == pixels(blend(mask, IMAGES, IMAGES.roll(-1, 0))[0])
 
 
 def test_the_sheet_is_a_png_that_holds_every_picture() -> None:

@@ -19,7 +19,6 @@ from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
 from trainer.journal import NonFiniteLoss
-from trainer.loop import Trial
 from trainer.records import (
     Manifest,
     Storage,
@@ -43,6 +42,7 @@ from trainer.run import (
     weights_folder,
 )
 from trainer.spec import SGD, DeepLabV2, RunOptions, TinyNetwork, TrialSpec
+from trainer.trial import Trial
 from trainer.watchdog import Watchdog
 
 SPEC = small_spec("supervised")
@@ -237,6 +237,7 @@ def test_a_number_of_ranks_that_does_not_divide_a_batch_is_refused(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.distributed.world_size", lambda: 3)
+    monkeypatch.setattr("trainer.run.agreed", lambda find: find())  # there are no other ranks to agree with
     outcome = run(options)
     assert outcome.kind == "refused"
     assert "a global batch of 4 cannot be shared by 3 ranks: use a number of workers that divides" in outcome.message

@@ -4,23 +4,27 @@ A stream walks its pool in epochs; every epoch has its own permutation, computed
 resumed trial goes on with exactly the batch that comes next, at any world size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.data.cache import CachedSplit
-from trainer.distributed import shard
+from trainer.data.pool_labels import PoolLabels
+from trainer.distributed import rank, shard, world_size
 from trainer.losses import IGNORE_INDEX
-from trainer.methods.base import Batch, Pool, Stream
+from trainer.methods.base import Batch, Phase, Pool, PoolPart, Stream, phase_at
 from trainer.randomness import fold_int, key_of, permutation, uniform_int
 from trainer.spec import View
 
 _EPOCHS_KEPT = 8
+PIXELS_AT_ONCE = 2**20
+"""Pixels of one batch without gradient: what a forward pass of the paper's network holds with ease."""
 
 
 def positions_in_pool(key: int, step: int, batch: int, pool_size: int) -> list[int]:
@@ -34,6 +38,23 @@ def _epoch_order(key: int, epoch: int, pool_size: int) -> Tensor:
     return permutation(fold_int(key, epoch), pool_size)
 
 
+def on_device(image: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Images [n, H, W, 3] uint8 as [n, 3, H, W] in [0, 1] on the device, moved there as bytes."""
+    return image.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+
+
+class Streaming(Protocol):
+    """What streams need of a method."""
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """All streams it ever asks for."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Its phases, which name the streams they read."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawBatch:
     """This rank's part of a batch as it lies in the cache: images [n, H, W, 3] and labels [n, H, W], uint8."""
@@ -44,7 +65,7 @@ class RawBatch:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Move to the device as bytes, and become floating and channel-first there."""
-        image = self.image.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+        image = on_device(self.image, device, dtype)
         label = self.label.to(device, non_blocking=True).long()
         return Batch(image, label, self.index.to(device, non_blocking=True))
 
@@ -62,8 +83,14 @@ class StreamReader:
         self._cache = cache
         self._pool = pool
         self._view = view
+        self._labels: PoolLabels | None = None
         self._key = key_of(seed, f"order of {stream.name}")
         self._view_key = key_of(seed, f"view of {stream.name}")
+
+    def use_pool_labels(self, labels: PoolLabels) -> None:
+        """Show these labels from now on, where the stream asks for such."""
+        if self._stream.shows_pool_labels:
+            self._labels = labels
 
     def read(self, step: int) -> RawBatch:
         """This rank's part of the global batch of a step."""
@@ -80,6 +107,8 @@ class StreamReader:
         image = self._cache.image(place)
         if self._stream.pool == "labeled":
             label = self._cache.label(place)
+        elif self._labels is not None:
+            label = self._labels.label(self._cache.names[place])
         else:  # a method never sees the labels of its unlabelled images, also where the files are there
             label = np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8)
         return apply_view(image, label, self._view, fold_int(self._view_key, index))
@@ -102,7 +131,7 @@ class Streams:
 
     def __init__(
         self,
-        streams: Sequence[Stream],
+        method: Streaming,
         cache: CachedSplit,
         pools: Mapping[Pool, Sequence[int]],
         *,
@@ -111,9 +140,13 @@ class Streams:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
+        self._method = method
         self._readers = {
-            stream.name: StreamReader(stream, cache, pools[stream.pool], view=view, seed=seed) for stream in streams
+            stream.name: StreamReader(stream, cache, pools[stream.pool], view=view, seed=seed)
+            for stream in method.streams
         }
+        self._cache = cache
+        self._pool = pools["unlabeled"]
         self._device = device
         self._dtype = dtype
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="streams")
@@ -128,8 +161,32 @@ class Streams:
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
         return {name: batch.to(self._device, self._dtype) for name, batch in raw.items()}
 
+    def use_pool_labels(self, labels: PoolLabels) -> None:
+        """Show these labels with unlabelled images from the next step on; what was read ahead without is read again."""
+        if self._ahead is not None:
+            self._ahead[1].result()
+            self._ahead = None
+        for reader in self._readers.values():
+            reader.use_pool_labels(labels)
+
+    def pool_part(self, alive: Callable[[], None]) -> PoolPart:
+        """This rank's share of the unlabelled pool; `alive` is called with every batch of it."""
+        mine = self._pool[rank() :: world_size()]
+        height, width = self._cache.height, self._cache.width
+        at_once = max(1, PIXELS_AT_ONCE // (height * width))
+
+        def batches() -> Iterator[Tensor]:
+            for first in range(0, len(mine), at_once):
+                alive()
+                images = torch.from_numpy(self._cache.images(mine[first : first + at_once]))
+                yield on_device(images, self._device, self._dtype)
+
+        return PoolPart(tuple(self._cache.names[place] for place in mine), batches, height, width)
+
     def _read(self, step: int) -> dict[str, RawBatch]:
-        batches = {name: reader.read(step) for name, reader in self._readers.items()}
+        wanted = phase_at(self._method.phases, step).streams
+        readers = {name: reader for name, reader in self._readers.items() if wanted is None or name in wanted}
+        batches = {name: reader.read(step) for name, reader in readers.items()}
         if self._device.type == "cuda":
             return {
                 name: RawBatch(b.image.pin_memory(), b.label.pin_memory(), b.index.pin_memory())

@@ -1,15 +1,17 @@
 """What a method says and what it is given. A method says its losses, players, streams and phases, nothing else."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from trainer.data.pool_labels import PoolLabels
+from trainer.spec import Discriminator as DiscriminatorSpec
 from trainer.spec import Teacher as TeacherSpec
 
-Action = Literal["copy_teacher"]
+Action = Literal["copy_teacher", "carry_best", "restart_optimizers", "label_pool"]
 Pool = Literal["labeled", "unlabeled"]
 
 
@@ -28,11 +30,15 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Images a method asks for at every step: `batch` of the global batch, drawn from `pool`."""
+    """Images a method asks for at every step: `batch` of the global batch, drawn from `pool`.
+
+    With `shows_pool_labels` unlabelled images come with the labels that the phase gave the pool, where it gave any.
+    """
 
     name: str
     pool: Pool
     batch: int
+    shows_pool_labels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +58,25 @@ class Batch:
 class Phase:
     """Steps first_step .. first_step + num_steps - 1.
 
-    `on_enter` is done before the first step, also after a resume there. `has_teacher` says whether the teacher follows
-    the student and is judged in this phase.
+    `on_enter` is done before the first step, also after a resume there: copy the student to the teacher, go on from
+    the best weights of the phase before, forget the optimizers' momentum, label the unlabelled pool. `has_teacher` says
+    whether the teacher follows the student and is judged in this phase. With `restarts_schedule` learning rates run
+    through their schedule within the phase, else over the whole trial. With `keeps_best` the student's best judged
+    weights are remembered. `streams` names those that are read in this phase; None means all.
     """
 
     first_step: int
     num_steps: int
     on_enter: tuple[Action, ...] = ()
     has_teacher: bool = True
+    restarts_schedule: bool = False
+    keeps_best: bool = False
+    streams: tuple[str, ...] | None = None
+
+
+def phase_at(phases: Sequence[Phase], step: int) -> Phase:
+    """The phase that the update after `step` updates belongs to; after the last one, the last phase."""
+    return next(phase for phase in reversed(phases) if phase.first_step <= step)
 
 
 class Network(Protocol):
@@ -70,10 +87,30 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The networks a method may call: the student with gradient, the teacher without (None where there is none)."""
+    """The networks a method may call.
+
+    `student` has gradients, `teacher` has none (None where there is none). `discriminator` has gradients for its own
+    turn; `critic` is the same network for the student's turn: gradients pass through it to its input, its own weights
+    stay out of it. Both take what the method's discriminator takes and give what it gives.
+    """
 
     student: Network
     teacher: Network | None
+    discriminator: Callable[..., Any] | None = None
+    critic: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPart:
+    """This rank's share of the unlabelled pool, to be labelled.
+
+    `batches()` yields images [n, 3, H, W] in [0, 1], in the order of `names`, whole and unaugmented, as often as asked.
+    """
+
+    names: tuple[str, ...]
+    batches: Callable[[], Iterator[Tensor]]
+    height: int
+    width: int
 
 
 class Method(ABC):
@@ -81,6 +118,7 @@ class Method(ABC):
 
     players: tuple[str, ...] = ("student",)
     teacher: TeacherSpec | None = None
+    discriminator: DiscriminatorSpec | None = None
 
     @property
     @abstractmethod
@@ -101,6 +139,16 @@ class Method(ABC):
             batches: one per stream, by name.
             step: updates done so far.
         """
+
+    def label_pool(self, student: Network, pool: PoolPart, step: int) -> PoolLabels:
+        """Labels for the whole unlabelled pool; called on every rank on entering a phase that asks for it.
+
+        Args:
+            student: in eval mode, without gradient.
+            pool: this rank's share; what is returned covers all ranks'.
+            step: updates done so far.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a phase that labels the pool, but does not say how")
 
     def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
         """Titled images [3, H, W] in [0, 1] of what the method makes of a batch; called on every rank."""

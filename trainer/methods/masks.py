@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from trainer.randomness import fold, fold_int, normal, uniform, uniform_int
-from trainer.spec import BoxMask, ClassMask, ComplexMask, CowMask
+from trainer.spec import BlendMask, BoxMask, ClassMask, ComplexMask, CowMask
 
 MaskFn = Callable[[Tensor, Tensor, int], Tensor]
 _LARGEST = torch.iinfo(torch.int64).max
+# What is folded into a sample's key for draws beside those of the classes, which take 0, 1, 2, …
+_COUNT_DRAW, _COIN = -1, -2
 
 
 def box_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: BoxMask) -> Tensor:
@@ -88,14 +90,22 @@ def _gaussian_matrix(length: int, sigma: Tensor) -> Tensor:
 def complex_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: ComplexMask, num_classes: int) -> Tensor:
     """Keep, in each block of a grid, the pixels of half of the classes.
 
-    The block count is drawn once per step for the whole batch; classes are drawn per block and image. The mask does
-    not say which classes are present: with classes "of_all" a chosen class may be absent from its block.
+    The block count is drawn once per step for the whole batch, or for each image; classes per block and image. No
+    matter which classes are present: with classes "of_all" a chosen class may be absent from its block.
 
     Source: ComplexMix, Chen et al. 2021, arXiv:2101.10156, section 3.1 (literal: p x p blocks, C/2 of all C classes)
     and section 1 (other reading: p squares in all, half of the predicted classes). Open points: docs/methods.md 9.7.
     """
+    if spec.count_scope == "batch":
+        drawn = int(uniform_int(fold_int(batch_key, 0)) * len(spec.block_counts))
+        return _mask_of_grid(class_map, keys, spec.block_counts[drawn], spec, num_classes)
+    choice = (uniform(fold(keys, torch.full_like(keys, _COUNT_DRAW))) * len(spec.block_counts)).long()
+    masks = [_mask_of_grid(class_map, keys, count, spec, num_classes) for count in spec.block_counts]
+    return torch.stack(masks, dim=1)[torch.arange(len(keys), device=keys.device), choice]
+
+
+def _mask_of_grid(class_map: Tensor, keys: Tensor, count: int, spec: ComplexMask, num_classes: int) -> Tensor:
     _, height, width = class_map.shape
-    count = spec.block_counts[int(uniform_int(fold_int(batch_key, 0)) * len(spec.block_counts))]
     rows, columns = grid_shape(count, spec.grid)
     block = block_index(height, width, rows, columns, class_map.device)
     if spec.classes == "of_present":
@@ -128,6 +138,23 @@ def _block_of(length: int, blocks: int, device: torch.device) -> Tensor:
     return (blocks * (2 * position + 1) - 1).div(2 * length, rounding_mode="floor")
 
 
+def blend_share(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: BlendMask) -> Tensor:
+    """One share in [0, 1] for all pixels of an image: how much of image a is blended into image b.
+
+    Returns: [N, 1, H, W] float32, constant over each image: the one function here whose values are not 0 and 1 alone.
+    Source: ICT, Verma et al. 2019, arXiv:1903.03825: Beta(alpha, alpha); alpha 0.1 in French et al.'s code. Johnk's
+    method (1964): of pairs U^(1/alpha), V^(1/alpha) the first with sum at most 1, its share the first's of the sum.
+    Differs: of 64 pairs computed from the key, where a generator would go on; below alpha 2 none fits once in 1e5.
+    """
+    draws = uniform(fold(keys[:, None, None], torch.arange(128, device=keys.device).view(64, 2)))
+    logs = torch.log(draws.clamp(min=2.0**-53)) / spec.alpha
+    fits = torch.logsumexp(logs, dim=2) <= 0
+    first = fits.long().argmax(dim=1)
+    pair = logs[torch.arange(len(keys), device=keys.device), first]
+    share = torch.sigmoid(pair[:, 0] - pair[:, 1]).float()
+    return share.view(-1, 1, 1, 1).expand(-1, 1, *class_map.shape[1:])
+
+
 def _zeros_like_rows(class_map: Tensor) -> Tensor:
     if class_map.dim() != 3:
         raise ValueError(f"class_map has shape {tuple(class_map.shape)}; [N, H, W] is wanted")
@@ -147,9 +174,17 @@ def _choose_half(candidates: Tensor, keys: Tensor, rounding: str) -> Tensor:
     slot = torch.arange(num_blocks * num_classes, device=keys.device).view(num_blocks, num_classes)
     score = fold(keys[:, None, None], slot).masked_fill(~candidates, _LARGEST)
     count = candidates.sum(dim=2, keepdim=True)
-    half = (count if rounding == "floor" else count + 1).div(2, rounding_mode="floor").expand(len(keys), -1, 1)
+    half = (count + _extra(rounding, keys, num_blocks)).div(2, rounding_mode="floor").expand(len(keys), -1, 1)
     limit = score.sort(dim=2).values.gather(2, (half - 1).clamp(min=0))
     return (score <= limit) & candidates & (half > 0)
+
+
+def _extra(rounding: str, keys: Tensor, num_blocks: int) -> Tensor | int:
+    """What is added before halving: 0 rounds down, 1 rounds up, a coin for each block and image does either."""
+    if rounding != "random":
+        return int(rounding == "ceil")
+    block = torch.arange(num_blocks, device=keys.device)[None, :, None]
+    return (uniform(fold(fold(keys, torch.full_like(keys, _COIN))[:, None, None], block)) < 0.5).long()
 
 
 def _look_up(chosen: Tensor, class_map: Tensor, block: Tensor) -> Tensor:

@@ -7,8 +7,15 @@ import torch
 from torch import Tensor
 
 from trainer.data.transforms import strong_augmentation
-from trainer.distributed import global_sum, next_of_global_batch
-from trainer.losses import cross_entropy_map, pixel_mean, squared_difference_map, whole_batch_mean
+from trainer.distributed import next_of_global_batch
+from trainer.losses import (
+    batch_mean,
+    cross_entropy_map,
+    pixel_mean,
+    soft_cross_entropy_map,
+    squared_difference_map,
+    whole_batch_mean,
+)
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.methods.masks import MaskFn
 from trainer.methods.supervised import supervised_objective
@@ -49,25 +56,30 @@ class MixMethod(Method):
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        """Labelled and unlabelled images."""
+        """Labelled and unlabelled images, and a second stream of unlabelled ones where pairs come from two."""
         labeled, unlabeled = self._batches
-        return (Stream("labeled", "labeled", labeled), Stream("unlabeled", "unlabeled", unlabeled))
+        streams = (Stream("labeled", "labeled", labeled), Stream("unlabeled", "unlabeled", unlabeled))
+        return (*streams, Stream("partner", "unlabeled", unlabeled)) if self._has_partners else streams
+
+    @property
+    def _has_partners(self) -> bool:
+        return self._spec.pairs == "two_streams"
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """The supervised start, where asked for, then mixing; the teacher is copied when mixing begins."""
         start = self._spec.supervised_start
         mixing = Phase(start, self._num_steps - start, ("copy_teacher",))
-        return (Phase(0, start, has_teacher=False), mixing) if start else (mixing,)
+        return (Phase(0, start, has_teacher=False, streams=("labeled",)), mixing) if start else (mixing,)
 
     def objectives(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Iterator[Objective]:
         """The supervised loss, then, after the supervised start, the consistency loss."""
         yield supervised_objective(networks, batches["labeled"])
         if step >= self._spec.supervised_start:
-            yield self._consistency(networks, batches["unlabeled"], step)
+            yield self._consistency(networks, batches, step)
 
-    def _consistency(self, networks: Networks, batch: Batch, step: int) -> Objective:
-        mixed = self.mix(networks, batch, step)
+    def _consistency(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Objective:
+        mixed = self.mix(networks, batches, step)
         key = key_of(self._seed, "strong_augmentation", step)
         image = strong_augmentation(mixed.image, key, self._spec.augmentation)
         logits = networks.student(image)
@@ -84,19 +96,27 @@ class MixMethod(Method):
         return Objective("student", loss, scalars)
 
     @torch.no_grad()
-    def mix(self, networks: Networks, batch: Batch, step: int) -> MixedBatch:
+    def mix(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> MixedBatch:
         """Label the raw images with the teacher, draw the masks and mix images and probabilities alike."""
-        assert networks.teacher is not None
-        probs = torch.softmax(networks.teacher(batch.image), dim=1)
+        batch = batches["unlabeled"]
+        probs = teacher_probs(networks, batch.image)
         batch_key = key_of(self._seed, "mix_mask", step)
         mix_mask = self._mask(probs.argmax(dim=1), sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
-        return MixedBatch(blend(mix_mask, batch.image), blend(mix_mask, probs), mix_mask)
+        image_b = self._partner(batches)
+        probs_b = teacher_probs(networks, image_b) if self._has_partners else next_of_global_batch(probs)
+        return MixedBatch(blend(mix_mask, batch.image, image_b), blend(mix_mask, probs, probs_b), mix_mask)
+
+    def _partner(self, batches: Mapping[str, Batch]) -> Tensor:
+        """Image b of each pair: that of the second stream, or the next of the global batch."""
+        if self._has_partners:
+            return batches["partner"].image
+        return next_of_global_batch(batches["unlabeled"].image)
 
     def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
         """The first pair of the batch, its mask and its mix."""
         batch = batches["unlabeled"]
-        mixed = self.mix(networks, batch, step)
-        partner = next_of_global_batch(batch.image)
+        mixed = self.mix(networks, batches, step)
+        partner = self._partner(batches)
         area = float(mixed.mix_mask[0].mean())
         return (
             ("image a", batch.image[0]),
@@ -113,6 +133,8 @@ class MixMethod(Method):
     def _loss_map(self, logits: Tensor, probs: Tensor, pseudo_label: Tensor) -> Tensor:
         if self._spec.loss == "squared":
             return squared_difference_map(torch.softmax(logits, dim=1), probs)
+        if self._spec.loss == "soft_cross_entropy":
+            return soft_cross_entropy_map(logits, probs)
         return cross_entropy_map(logits, pseudo_label)[0]
 
     def _gate(self, confident: Tensor, confident_fraction: Tensor) -> Tensor:
@@ -126,12 +148,12 @@ class MixMethod(Method):
                 return torch.ones_like(confident_fraction)
 
 
-def blend(mix_mask: Tensor, value: Tensor) -> Tensor:
-    """Where mix_mask [n, 1, H, W] is 1 keep each sample's own value [n, K, H, W], else take the next sample's."""
-    return torch.where(mix_mask.bool(), value, next_of_global_batch(value))
+def blend(mix_mask: Tensor, value_a: Tensor, value_b: Tensor) -> Tensor:
+    """M a + (1 - M) b: mix_mask [n, 1, H, W] in [0, 1], values [n, K, H, W]; exactly a where it is 1 and b where 0."""
+    return torch.lerp(value_b, value_a, mix_mask)
 
 
-def batch_mean(value: Tensor) -> Tensor:
-    """Mean over the global batch of a detached tensor: sums and counts over ranks, one division."""
-    count = torch.tensor(float(value.numel()), dtype=value.dtype, device=value.device)
-    return global_sum(value.sum()) / global_sum(count)
+def teacher_probs(networks: Networks, image: Tensor) -> Tensor:
+    """The teacher's probabilities [n, C, H, W] for raw images."""
+    assert networks.teacher is not None
+    return torch.softmax(networks.teacher(image), dim=1)

@@ -95,6 +95,21 @@ def test_the_preview_is_a_picture_of_every_mask(
         assert picture.size[0] > 4 * 64
 
 
+def test_statistics_of_masks_are_a_table_a_csv_and_pictures(
+    table_file: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("preview", "masks", table_file, "--stats", "--num-images", "3", "--data", places["data"], "--cache",
+             places["cache"], "--storage", str(tmp_path / "runs"))  # fmt: skip
+    ran, again = mixgrid(*words), mixgrid(*words, "-o", str(tmp_path / "again.png"))
+    assert ran.returncode == 0, ran.stderr
+    for word in ("ComplexMix p=2", "edges per pixel", "n = 3 images", "true labels", "Not measured: ict"):
+        assert word in ran.stdout
+    folder = tmp_path / "runs/tables/small"
+    assert again.returncode == 0, again.stderr
+    for form in ("csv", "pdf", "png"):
+        assert (folder / f"mask-statistics.{form}").read_bytes() == (tmp_path / f"again.{form}").read_bytes()
+
+
 def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp_path: Path) -> None:
     cell = small_table().cells()[1]
     spec = Storage(trained).locate(trial_path(cell.trial_id, "spec.json"))
@@ -117,6 +132,7 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
         (("plan", "demo", "--seeds", "4-0"), "--seeds"),
         (("run", "demo", "--workers", "2", "--gpus-per-worker", "0.5"), "one worker only"),
         (("run", "demo", "--workers", "3"), "--workers 3 does not divide labeled_batch 4"),
+        (("preview", "masks", "demo", "--stats", "-o", "masks.csv"), "give the name of a .png"),
         (("train", "/nowhere/spec.json"), "cannot read the spec"),
         (("data", "check", "camvid", "--data", "/nowhere"), "/nowhere/camvid/train does not exist"),
     ],

@@ -1,6 +1,7 @@
 """Which images a step sees: a pure function of seed, stream and step, at any number of ranks."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 
 from trainer import distributed
 from trainer.data.cache import CachedSplit
+from trainer.data.pool_labels import PoolLabels, pack
 from trainer.data.streams import RawBatch, StreamReader, Streams, apply_view, positions_in_pool
 from trainer.losses import IGNORE_INDEX
-from trainer.methods.base import Stream
+from trainer.methods.base import Phase, Stream
 from trainer.spec import View
 
 LABELED = Stream("labeled", "labeled", 4)
@@ -46,11 +48,19 @@ def shown(batch: RawBatch) -> list[int]:
     return batch.image[:, 0, 0, 0].tolist()
 
 
+@dataclass
+class Asking:
+    """What a method asks streams for."""
+
+    streams: tuple[Stream, ...]
+    phases: tuple[Phase, ...] = (Phase(0, 1000),)
+
+
 @pytest.fixture
 def streams() -> Iterator[Streams]:
     """Both streams of a mixing method over pools of 3 and 6 images."""
     both = Streams(
-        (Stream("labeled", "labeled", 2), UNLABELED),
+        Asking((Stream("labeled", "labeled", 2), UNLABELED)),
         cache_of(),
         {"labeled": range(3), "unlabeled": range(3, 9)},
         view=View(),
@@ -197,3 +207,79 @@ def test_an_error_while_reading_ahead_comes_out_at_its_step(streams: Streams, mo
     monkeypatch.setattr(StreamReader, "read", fail)
     with pytest.raises(OSError, match="no image at step 4"):
         streams.at(4)
+
+
+# --- phases and labels of the pool --------------------------------------------------------------------------------
+
+
+def labels_that_say(value: int) -> PoolLabels:
+    """Labels for the small cache's pool, every pixel of one value."""
+    packed = {f"{i:03d}": pack(np.full((12, 16), value + i, np.uint8)) for i in range(3, 9)}
+    return PoolLabels(12, 16, packed, {})
+
+
+def asking(
+    *, shows_pool_labels: bool = False, phases: tuple[Phase, ...] = (Phase(0, 1000),), view: View = View()
+) -> Streams:
+    """Two streams over pools of 3 and 6 images."""
+    return Streams(
+        Asking((Stream("labeled", "labeled", 2), Stream("unlabeled", "unlabeled", 3, shows_pool_labels)), phases),
+        cache_of(),
+        {"labeled": range(3), "unlabeled": range(3, 9)},
+        view=view,
+        seed=1,
+        device=torch.device("cpu"),
+        dtype=torch.float64,
+    )
+
+
+def test_a_phase_reads_only_the_streams_it_names() -> None:
+    streams = asking(phases=(Phase(0, 2, streams=("labeled",)), Phase(2, 5)))
+    assert [sorted(streams.at(step)) for step in range(4)] == [["labeled"]] * 2 + [["labeled", "unlabeled"]] * 2
+    streams.close()
+
+
+def test_unlabelled_images_come_with_the_labels_of_the_round_from_the_next_step_on() -> None:
+    streams = asking(shows_pool_labels=True)
+    assert (streams.at(0)["unlabeled"].label == IGNORE_INDEX).all()  # and step 1 is being read ahead
+    streams.use_pool_labels(labels_that_say(100))
+    batch = streams.at(1)["unlabeled"]
+    shown_images = (batch.image[:, 0, 0, 0] * 255).round().long()
+    assert batch.label[:, 0, 0].tolist() == (100 + shown_images).tolist()
+    streams.use_pool_labels(labels_that_say(50))
+    assert (streams.at(2)["unlabeled"].label < 100).all()
+    streams.close()
+
+
+def test_a_stream_that_does_not_ask_never_sees_labels_of_the_pool() -> None:
+    streams = asking()
+    streams.use_pool_labels(labels_that_say(1))
+    assert (streams.at(0)["unlabeled"].label == IGNORE_INDEX).all()
+    streams.close()
+
+
+def test_labels_of_the_pool_are_cut_and_flipped_with_their_images() -> None:
+    columns = np.tile(np.arange(16, dtype=np.uint8), (12, 1))
+    labels = PoolLabels(12, 16, {f"{i:03d}": pack(columns) for i in range(3, 9)}, {})
+    streams = asking(shows_pool_labels=True, view=CROP)
+    streams.use_pool_labels(labels)
+    batch = streams.at(0)["unlabeled"]
+    assert torch.equal(batch.label, (batch.image[:, 2] * 255).round().long())
+    streams.close()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_the_parts_of_the_pool_are_the_pool(world_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.data.streams.world_size", lambda: world_size)
+    monkeypatch.setattr("trainer.data.streams.PIXELS_AT_ONCE", 2 * 12 * 16)
+    names, shows, calls = [], [], []
+    for rank in range(world_size):
+        monkeypatch.setattr("trainer.data.streams.rank", lambda rank=rank: rank)
+        streams = asking()
+        part = streams.pool_part(lambda: calls.append(1))
+        names += part.names
+        shows += [int(value) for batch in part.batches() for value in (batch[:, 0, 0, 0] * 255).round().tolist()]
+        streams.close()
+    assert sorted(names) == [f"{i:03d}" for i in range(3, 9)]
+    assert [int(name) for name in names] == shows
+    assert calls

@@ -4,16 +4,21 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from tests import oracles
 from trainer.build import build_mask
 from trainer.methods.masks import block_index, grid_shape
 from trainer.randomness import key_of, sample_keys
-from trainer.spec import NAMED_METHODS, BoxMask, ClassMask, ComplexMask, CowMask, Mask, Mix
+from trainer.spec import NAMED_METHODS, BlendMask, BoxMask, ClassMask, ComplexMask, CowMask, Mask, Mix
 
 NUM_CLASSES = 7
-MASKS = {name: method.mask for name, method in NAMED_METHODS.items() if isinstance(method, Mix)}
+MASKS: dict[str, Mask] = {
+    **{name: m.mask for name, m in NAMED_METHODS.items() if isinstance(m, Mix) and m.mask.kind != "blend"},
+    "complexmix, a count for each image": ComplexMask(block_counts=(2, 4, 8), count_scope="image"),
+    "complexmix, halves rounded by a coin": ComplexMask(block_counts=(4,), rounding="random"),
+}
 CPU = torch.device("cpu")
 
 
@@ -31,6 +36,56 @@ def draw(spec: Mask, class_map: Tensor, step: int = 0, num_classes: int = NUM_CL
 def classes_of(samples: int, height: int, width: int, num_classes: int = NUM_CLASSES) -> Tensor:
     """A class map in which every class is likely everywhere."""
     return torch.randint(num_classes, (samples, height, width), generator=torch.Generator().manual_seed(height))
+
+
+# --- ICT: a share instead of a mask -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0, 2.0])
+def test_the_share_of_ict_follows_its_beta_distribution(alpha: float) -> None:
+    share = draw(BlendMask(alpha=alpha), torch.zeros(20_000, 1, 1, dtype=torch.int64))[:, 0, 0, 0].double()
+    below = [0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99]
+    measured = [(share < limit).double().mean().item() for limit in below]
+    assert measured == pytest.approx(stats.beta(alpha, alpha).cdf(below).tolist(), abs=0.012)
+
+
+def test_the_share_of_ict_is_one_for_an_image_and_another_for_the_next_and_the_next_step() -> None:
+    one, other = (draw(BlendMask(alpha=1.0), classes_of(2, 5, 7), step=step) for step in (0, 1))
+    assert one.shape == (2, 1, 5, 7)
+    assert len(one[0].unique()) == len(one[1].unique()) == 1
+    assert len({one[0, 0, 0, 0].item(), one[1, 0, 0, 0].item(), other[0, 0, 0, 0].item()}) == 3
+
+
+# --- open points of ComplexMix ------------------------------------------------------------------------------------
+
+
+def test_with_a_count_for_each_image_both_counts_occur_in_a_batch() -> None:
+    spec = ComplexMask(block_counts=(1, 8), count_scope="image")
+    class_map = classes_of(1, 16, 16, 2).expand(64, -1, -1)
+    mask = draw(spec, class_map, num_classes=2)
+    whole = [torch.equal(m[0], class_map[0].float()) or torch.equal(m[0], 1 - class_map[0].float()) for m in mask]
+    assert 10 < sum(whole) < 54  # with one block a mask is a class, or its complement
+
+
+def test_an_image_with_its_own_count_gets_the_mask_of_that_count() -> None:
+    class_map, counts = classes_of(32, 16, 16), (1, 2, 8)
+    mixed = draw(ComplexMask(block_counts=counts, count_scope="image"), class_map)
+    alone = [draw(ComplexMask(block_counts=(count,)), class_map) for count in counts]
+    assert all(any(torch.equal(mixed[i], masks[i]) for masks in alone) for i in range(32))
+
+
+def test_a_coin_rounds_half_of_three_classes_to_one_or_two() -> None:
+    spec = ComplexMask(block_counts=(1,), rounding="random")
+    mask = draw(spec, torch.arange(3).view(1, 1, 3).expand(400, -1, -1), num_classes=3)
+    kept = mask.sum(dim=(1, 2, 3))
+    assert set(kept.tolist()) == {1.0, 2.0}
+    assert 150 < (kept == 2).sum() < 250
+
+
+def test_a_coin_leaves_an_even_number_of_classes_alone() -> None:
+    spec = ComplexMask(block_counts=(1,), rounding="random")
+    mask = draw(spec, torch.arange(4).view(1, 1, 4).expand(100, -1, -1), num_classes=4)
+    assert (mask.sum(dim=(1, 2, 3)) == 2).all()
 
 
 # --- what holds for every mask ------------------------------------------------------------------------------------

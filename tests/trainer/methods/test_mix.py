@@ -1,5 +1,6 @@
 """Mean teacher on mixed images, with networks small enough to compute by hand."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 
 from tests import oracles
 from trainer.data.transforms import strong_augmentation
-from trainer.losses import IGNORE_INDEX
+from trainer.losses import IGNORE_INDEX, batch_mean
 from trainer.methods.base import Batch, Networks, Objective, Phase
 from trainer.methods.masks import MaskFn
-from trainer.methods.mix import MixMethod, batch_mean, blend
+from trainer.methods.mix import MixMethod, blend
 from trainer.randomness import key_of, sample_keys
 from trainer.spec import Mix, StrongAugmentation
 
@@ -110,6 +111,8 @@ def _pixel_loss(shown: int, brightness: float, loss: str) -> float:
     if loss == "cross_entropy":
         return oracles.cross_entropy_at(student, shown)
     p, q = (torch.tensor(scores, dtype=torch.float64).softmax(0).tolist() for scores in (student, teacher))
+    if loss == "soft_cross_entropy":
+        return -sum(b * math.log(a) for a, b in zip(p, q, strict=True))
     return sum((a - b) ** 2 for a, b in zip(p, q, strict=True))
 
 
@@ -117,20 +120,43 @@ def _pixel_loss(shown: int, brightness: float, loss: str) -> float:
 
 
 def test_the_partner_is_the_next_image_of_the_batch_cyclic() -> None:
-    images = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 2, 2)
-    mixed = blend(torch.zeros(3, 1, 2, 2), images)
+    images = torch.arange(3, dtype=torch.float64).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    networks, _, _ = networks_of()
+    mixed = method_of(keep_columns()).mix(networks, {"unlabeled": batch_of(images)}, step=0).image
     assert mixed[:, 0, 0, 0].tolist() == [1.0, 2.0, 0.0]
 
 
 def test_where_the_mask_is_one_a_sample_keeps_its_own() -> None:
     images = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 1, 2)
-    mixed = blend(torch.tensor([1.0, 0.0]).expand(3, 1, 1, 2), images)
+    mixed = blend(torch.tensor([1.0, 0.0]).expand(3, 1, 1, 2), images, images.roll(-1, 0))
     assert mixed[:, 2, 0].tolist() == [[0.0, 1.0], [1.0, 2.0], [2.0, 0.0]]
+
+
+def test_a_binary_mask_changes_no_bit_of_what_it_takes() -> None:
+    a, b = torch.rand(2, 64, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    for mask, kept in ((torch.ones(64, 1, 5, 7), a), (torch.zeros(64, 1, 5, 7), b)):
+        assert torch.equal(blend(mask, a, b), kept)
+
+
+def test_a_share_blends_both_images_everywhere() -> None:
+    a, b = torch.full((1, 3, 2, 2), 0.8), torch.full((1, 3, 2, 2), 0.4)
+    torch.testing.assert_close(blend(torch.full((1, 1, 2, 2), 0.25), a, b), torch.full((1, 3, 2, 2), 0.5))
+
+
+def test_two_streams_pair_image_by_image_in_one_direction() -> None:
+    networks, _, teacher = networks_of()
+    method, other = method_of(keep_columns(0), pairs="two_streams"), three_images().roll(1, 0)
+    batches = {"labeled": batch_of(three_images()[:1], label=1), "unlabeled": batch_of(three_images())}
+    mixed = method.mix(networks, {**batches, "partner": batch_of(other)}, step=0)
+    assert mixed.image.argmax(dim=1)[:, 0].tolist() == [[0, 2, 2], [1, 0, 0], [2, 1, 1]]
+    assert mixed.probs.argmax(dim=1)[:, 0].tolist() == [[0, 2, 2], [1, 0, 0], [2, 1, 1]]
+    assert len(teacher.seen) == 2
+    assert [(s.name, s.pool, s.batch) for s in method.streams][2] == ("partner", "unlabeled", 3)
 
 
 def test_images_and_teachers_probabilities_are_mixed_alike() -> None:
     networks, _, _ = networks_of()
-    mixed = method_of(keep_columns(0)).mix(networks, batch_of(three_images()), step=0)
+    mixed = method_of(keep_columns(0)).mix(networks, {"unlabeled": batch_of(three_images())}, step=0)
     own_and_partner = [[[i, (i + 1) % 3, (i + 1) % 3]] * 2 for i in range(3)]
     assert mixed.image.argmax(dim=1).tolist() == own_and_partner
     assert mixed.probs.argmax(dim=1).tolist() == own_and_partner
@@ -141,7 +167,9 @@ def test_the_confidence_of_a_mixed_pixel_comes_with_it() -> None:
     image = three_images()
     image[0] *= 0.1  # image 0 is unsure everywhere
     networks, _, _ = networks_of()
-    confidence = method_of(keep_columns(0)).mix(networks, batch_of(image), step=0).probs.max(dim=1).values
+    confidence = (
+        method_of(keep_columns(0)).mix(networks, {"unlabeled": batch_of(image)}, step=0).probs.max(dim=1).values
+    )
     sure = confidence[:, 0] >= CONFIDENT
     assert sure.tolist() == [[False, True, True], [True, True, True], [True, False, False]]
 
@@ -154,7 +182,7 @@ def test_the_mask_is_drawn_from_the_teachers_classes_and_the_keys_of_the_step() 
         return torch.ones(3, 1, 2, 3)
 
     networks, _, _ = networks_of()
-    method_of(spy).mix(networks, batch_of(three_images(), first=21), step=7)
+    method_of(spy).mix(networks, {"unlabeled": batch_of(three_images(), first=21)}, step=7)
     (class_map, keys, batch_key), expected = calls[0], key_of(4, "mix_mask", 7)
     assert class_map.tolist() == [[[i] * 3] * 2 for i in range(3)]
     assert batch_key == expected
@@ -165,7 +193,7 @@ def test_the_mask_is_drawn_from_the_teachers_classes_and_the_keys_of_the_step() 
 
 
 @pytest.mark.parametrize("gate", ["batch_share", "pixel", "none"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "soft_cross_entropy", "squared"])
 def test_the_unlabelled_loss_equals_the_sum_by_hand(gate: str, loss: str) -> None:
     objective = consistency({"gate": gate, "loss": loss}, three_images())
     assert objective.loss.item() == pytest.approx(by_hand(gate, loss), rel=1e-12)
@@ -222,7 +250,7 @@ def test_scalars_say_loss_share_and_area_without_gradient() -> None:
 
 def test_the_mean_of_a_batch_is_taken_over_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     sums: Iterator[Tensor] = iter([torch.tensor(3.0), torch.tensor(12.0)])  # of another rank: values, then their count
-    monkeypatch.setattr("trainer.methods.mix.global_sum", lambda value: value + next(sums))
+    monkeypatch.setattr("trainer.losses.global_sum", lambda value: value + next(sums))
     assert batch_mean(torch.ones(4)).item() == (4 + 3) / (4 + 12)
 
 
@@ -245,7 +273,7 @@ def test_the_teacher_sees_raw_images_and_the_student_augmented_mixed_ones() -> N
     method = method_of(augmentation=augmentation)
     image = three_images().repeat(1, 1, 12, 8)
     objectives_of(method, networks, image, step=3)
-    mixed = method.mix(networks, batch_of(image), step=3).image
+    mixed = method.mix(networks, {"unlabeled": batch_of(image)}, step=3).image
     assert torch.equal(teacher.seen[0], image)
     assert (student.seen[0] == 0.5).all()  # the labelled image, as it is
     expected = strong_augmentation(mixed, key_of(4, "strong_augmentation", 3), augmentation)
@@ -269,7 +297,7 @@ def test_there_is_no_consistency_objective_before_the_supervised_start_ends() ->
 
 
 def test_the_teacher_is_copied_when_mixing_begins() -> None:
-    supervised = Phase(0, 10, has_teacher=False)
+    supervised = Phase(0, 10, has_teacher=False, streams=("labeled",))
     assert method_of(supervised_start=10).phases == (supervised, Phase(10, 90, ("copy_teacher",)))
     assert method_of().phases == (Phase(0, 100, ("copy_teacher",)),)
 
