@@ -12,6 +12,7 @@ from trainer.spec import DSTCBC, Adam, DeepLabV2, Network, TimmNetwork, TinyNetw
 ACHIEVED_FLOPS = (60e12, 100e12)
 """FLOP/s that DeepLab-V2 is assumed to achieve on one H100 in tf32 or bf16 (docs/methods.md, 2.7)."""
 _BYTES = {"float32": 4.0, "tf32": 4.0, "float64": 8.0, "bf16": 2.0}  # of an activation; bf16 keeps a few in float32
+_PACKED = 0.05  # bytes a pixel of a pool's compressed label map: "a few hundredths" (trainer/data/pool_labels.py)
 _FULL_SIZE = 4.0  # pixels on disk for each trained one, as Cityscapes at 1024 x 2048 has them
 
 
@@ -90,7 +91,7 @@ def trial_flop(spec: TrialSpec, *, num_train: int, num_eval: int, first_step: in
     height, width = trained_size(spec)
     pixels = height * width * _training_forwards(spec)
     pixels += spec.dataset.height * spec.dataset.width * num_eval * _judgements(spec) * _size_judged(spec)
-    pixels += _labeled_pixels(spec, num_train)
+    pixels += _pool_pixels(spec, num_train)
     return 2 * cost.macs_per_pixel * pixels * (1 - min(first_step, spec.num_steps) / spec.num_steps)
 
 
@@ -114,23 +115,21 @@ def _size_judged(spec: TrialSpec) -> float:
     return _FULL_SIZE / ((1 - spec.evaluation.window_overlap) ** 2 if overlaps else 1.0)
 
 
-def _labeled_pixels(spec: TrialSpec, num_train: int) -> float:
-    """Pixels of the pool's images that get labels, over all rounds."""
+def _pool_pixels(spec: TrialSpec, num_train: int) -> int:
+    """Pixels of the pool's images that get labels, over all rounds; 0 for methods that label as they go."""
     if not isinstance(spec.method, DSTCBC):
-        return 0.0
-    return float(len(spec.method.label_ratios) * pool_label_bytes(spec, num_train))
+        return 0
+    num_pool = num_train - (count_labeled(spec.label_fraction, num_train) if spec.unlabeled_pool == "remainder" else 0)
+    size = (spec.method.label_height or spec.dataset.height) * (spec.method.label_width or spec.dataset.width)
+    return len(spec.method.label_ratios) * num_pool * size
 
 
 # --- space --------------------------------------------------------------------------------------------------------
 
 
-def pool_label_bytes(spec: TrialSpec, num_train: int) -> int:
-    """Bytes of one round's labels of the unlabelled pool: one a pixel; 0 for methods that label as they go."""
-    if not isinstance(spec.method, DSTCBC):
-        return 0
-    num_pool = num_train - (count_labeled(spec.label_fraction, num_train) if spec.unlabeled_pool == "remainder" else 0)
-    height = spec.method.label_height or spec.dataset.height
-    return num_pool * height * (spec.method.label_width or spec.dataset.width)
+def pool_label_bytes(spec: TrialSpec, num_train: int) -> float:
+    """Bytes of all rounds' labels of the unlabelled pool, which stay until the trial is done."""
+    return _PACKED * _pool_pixels(spec, num_train)
 
 
 def kept_bytes(spec: TrialSpec) -> float | None:

@@ -181,7 +181,7 @@ def _each_trial(cells: Iterable[Cell]) -> Iterable[Cell]:
 
 
 def _running_bytes(spec: TrialSpec, disk: DataOnDisk) -> float:
-    """Two checkpoints are kept while a trial runs, each round's labels beside them."""
+    """Two checkpoints are kept while a trial runs, all rounds' labels beside them."""
     return 2 * (checkpoint_bytes(spec) or 0.0) + pool_label_bytes(spec, disk.counts(spec)[0])
 
 

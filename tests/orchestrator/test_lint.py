@@ -288,9 +288,9 @@ def told_of_disk(tmp_path: Path, **fields: object) -> list[Finding]:
 def test_disk_is_told_for_caches_and_storage(tmp_path: Path) -> None:
     caches, storage = told_of_disk(tmp_path)
     assert caches.text.startswith("image caches, about 7.3 GB;")  # 3,475 images of 512 x 1024 at four bytes
-    # three times 44 million values of four bytes; two checkpoints with momentum, and labels of 2,603 images
-    assert "storage, about 2.6 GB: 0.5 GB of weights that stay" in storage.text
-    assert "2.1 GB while a trial runs" in storage.text
+    # three times 44 million values of four bytes; two checkpoints with momentum, and five times labels of 2,603 images
+    assert "storage, about 1.6 GB: 0.5 GB of weights that stay" in storage.text
+    assert "1.0 GB while a trial runs" in storage.text
 
 
 def test_too_little_disk_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
