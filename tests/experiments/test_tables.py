@@ -5,12 +5,14 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+import torch
 from pydantic import BaseModel
 
 from experiments import TABLES
 from experiments.table import Cell, Deviation, find_table
 from experiments.table1 import ROWS, dst_cbc_lengths
 from orchestrator.lint import findings
+from trainer.build import bare_network, build_method
 from trainer.spec import (
     DSTCBC,
     NO_AUGMENTATION,
@@ -90,6 +92,17 @@ def test_every_row_of_every_table_is_valid_at_each_of_its_fractions() -> None:
         cells = table.selected(rows="all").cells()
         assert len({cell.row for cell in cells}) == len(table.rows)
         assert len({cell.trial_id for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize("name", ["table1", "table1_as_published", "ablation_blocks", "demo_methods"])
+def test_every_row_can_be_built(name: str) -> None:
+    table = find_table(name, TABLES).selected(rows="all", seeds="0")
+    specs = [cell.spec for cell in table.cells()]
+    for spec in {(spec.network, spec.initial_weights): spec for spec in specs}.values():
+        with torch.device("meta"):
+            network, _ = bare_network(spec, 19)
+        assert network.backbone_parameters()
+    assert all(build_method(spec, 19).streams for spec in specs)
 
 
 def test_every_mixing_row_of_the_controlled_table_has_jitter_and_blur() -> None:

@@ -160,6 +160,13 @@ def test_an_optional_row_is_planned_where_it_is_named(tmp_path: Path) -> None:
     assert "optional rows" not in told
 
 
+def test_a_narrow_terminal_cuts_off_no_mark_and_no_digit(tmp_path: Path) -> None:
+    told = mixgrid("table", "table1_as_published", "--storage", str(tmp_path), COLUMNS="100").stdout
+    for word in ("DST-CBC [best]", "[teacher]", "–† (0/5)", "66.77 ± 0.83", "66.19 (paper)"):
+        assert word in told
+    assert "…" not in told
+
+
 def test_debug_shows_the_trace(tmp_path: Path) -> None:
     assert "Traceback" in mixgrid("--debug", "plan", "nope", "--storage", str(tmp_path)).stderr
 
