@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
@@ -89,21 +89,52 @@ class Frame(Part):
         return {name: getattr(self, name) for name in type(self).model_fields if name in TrialSpec.model_fields}
 
 
+class Deviation(NamedTuple):
+    """A field that a row has otherwise than the frame, and where it is written that it is so."""
+
+    path: str
+    value: Any
+    source: str = ""
+
+
+class DeviationAt(NamedTuple):
+    """A deviation at one label fraction only."""
+
+    fraction: Fraction
+    path: str
+    value: Any
+    source: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: a label, a method, and deviations from the frame as (dotted field, value).
+    """One line of the table: a label, a method, and deviations from the frame as (dotted field, value[, source]).
 
-    `group` separates blocks of rows by a rule. `fractions` are the row's own, where it has not all of the table's.
+    `group` separates blocks of rows by a rule. `fractions` are the row's own, where it has not all of the table's;
+    `deviations_at` are deviations of one fraction only, as (fraction, dotted field, value[, source]). `selection` and
+    `reported_network` are the frame's unless the row has its own. An optional row has cells only where it is named.
     """
 
     label: TextLine
     method: Method
     group: int = 1
-    deviations: tuple[tuple[FieldPath, Any], ...] = ()
+    deviations: tuple[tuple[FieldPath, Any] | tuple[FieldPath, Any, str], ...] = ()
     fractions: tuple[Share, ...] | None = None
+    selection: Literal["last", "best"] | None = None
+    reported_network: Literal["student", "teacher"] | None = None
+    deviations_at: tuple[tuple[Share, FieldPath, Any] | tuple[Share, FieldPath, Any, str], ...] = ()
+    is_optional: bool = False
 
     def __post_init__(self) -> None:
         refuse_wrong_kinds(self, f"row {self.label!r}")
+        nowhere = {str(given[0]) for given in self.deviations_at if self.fractions and given[0] not in self.fractions}
+        if nowhere:
+            raise TableError(f"row {self.label!r} deviates at {', '.join(sorted(nowhere))}, where it has no cells")
+
+    def declared_at(self, fraction: Fraction) -> tuple[Deviation, ...]:
+        """The row's deviations at a fraction; what is said of the fraction alone comes last and so wins."""
+        there = (Deviation(*words) for given, *words in self.deviations_at if given == fraction)
+        return (*(Deviation(*given) for given in self.deviations), *there)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +162,8 @@ class Table:
     """Rows x fractions x seeds in a frame.
 
     `published` names the paper's values to print beside ours; `reference_row` is the row that others are compared
-    with; a demonstration says so wherever it is printed. `overrides` are fields changed by `--set`.
+    with; a demonstration says so wherever it is printed. `overrides` are fields changed by `--set`. `frames`: the rows
+    of a "controlled" table differ by their methods alone; those of one "as_published" deviate as their sources do.
     """
 
     name: TableName
@@ -144,6 +176,7 @@ class Table:
     reference_row: str | None = None
     is_demonstration: bool = False
     overrides: tuple[tuple[FieldPath, Any], ...] = ()
+    frames: Literal["controlled", "as_published"] = "controlled"
 
     def __post_init__(self) -> None:
         refuse_wrong_kinds(self, f"table {self.name!r}")
@@ -152,8 +185,18 @@ class Table:
             raise TableError(f"table {self.name} has two rows of one label: {', '.join(labels)}")
         if len(set(self.seeds)) != len(self.seeds) or len(set(self.fractions)) != len(self.fractions):
             raise TableError(f"table {self.name} has a seed or a fraction twice: its cells would count twice")
-        if not any(self.fractions_of(row) for row in self.rows) or not self.seeds:
+        if not any(self.fractions_of(row) for row in self.included_rows) or not self.seeds:
             raise TableError(f"table {self.name} is empty: rows, fractions and seeds are all wanted")
+
+    @property
+    def included_rows(self) -> tuple[Row, ...]:
+        """The rows that have cells: all but the optional ones that nobody named."""
+        return tuple(row for row in self.rows if not row.is_optional)
+
+    @property
+    def optional_rows(self) -> tuple[Row, ...]:
+        """The rows that `--rows` would have to name."""
+        return tuple(row for row in self.rows if row.is_optional)
 
     def cells(self) -> tuple[Cell, ...]:
         """Every trial in its place: row by row, fraction by fraction, seed by seed.
@@ -162,7 +205,7 @@ class Table:
         """
         return tuple(
             Cell(row.label, fraction, seed, self._spec(row, fraction, seed))
-            for row in self.rows
+            for row in self.included_rows
             for fraction in self.fractions_of(row)
             for seed in self.seeds
         )
@@ -174,9 +217,11 @@ class Table:
     def _spec(self, row: Row, fraction: Fraction, seed: int) -> TrialSpec:
         fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction, "seed": seed}
         content = TrialSpec.model_construct(**fields).model_dump(mode="json")
-        for path, value in row.deviations:
-            if not change_field(content, path, value):
-                raise TableError(f"table {self.name}, row {row.label!r} deviates in {path}, but has no such field")
+        for deviation in row.declared_at(fraction):
+            if not change_field(content, deviation.path, deviation.value):
+                raise TableError(
+                    f"table {self.name}, row {row.label!r} deviates in {deviation.path}, but has no such field"
+                )
         for path, value in self.overrides:
             change_field(content, path, value)
         try:
@@ -220,12 +265,13 @@ class Table:
     def selected(self, rows: str | None = None, fractions: str | None = None, seeds: str | None = None) -> "Table":
         """Keep the named rows (labels, by commas), fractions ("1/8,1/4") and seeds ("0-4" or "0,2").
 
-        Seeds may go beyond the table's own; rows and fractions may not. Raises: TableError saying what there is.
+        An optional row that is named is one like any other; "all" names every row. Seeds may go beyond the table's own;
+        rows and fractions may not. Raises: TableError saying what there is.
         """
         chosen = self.fractions if fractions is None else _chosen_fractions(self, fractions)
         some = self.rows if rows is None else _chosen_rows(self, rows)
         kept = tuple(row for row in some if _fractions_of(row, chosen))
-        if not kept:
+        if all(row.is_optional for row in kept):
             raise TableError(f"the selection leaves no cell of table {self.name}")
         return replace(self, rows=kept, fractions=chosen, seeds=self.seeds if seeds is None else parse_seeds(seeds))
 
@@ -238,12 +284,14 @@ def _fractions_of(row: Row, fractions: tuple[Fraction, ...]) -> tuple[Fraction, 
 def _chosen_rows(table: Table, words: str) -> tuple[Row, ...]:
     wanted = [word.strip().casefold() for word in words.split(",") if word.strip()]
     by_label = {row.label.casefold(): row for row in table.rows}
+    if wanted == ["all"] and "all" not in by_label:
+        wanted = list(by_label)
     unknown = [word for word in wanted if word not in by_label]
     if unknown or not wanted:
         raise TableError(
             f"--rows {clipped(words)!r}: table {table.name} has the rows {', '.join(row.label for row in table.rows)}"
         )
-    return tuple(row for row in table.rows if row.label.casefold() in wanted)
+    return tuple(replace(row, is_optional=False) for row in table.rows if row.label.casefold() in wanted)
 
 
 def _chosen_fractions(table: Table, words: str) -> tuple[Fraction, ...]:

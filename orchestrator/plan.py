@@ -7,18 +7,23 @@ from typing import Literal
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
-from trainer.records import Storage, TrialState, trial_state
+from trainer.records import Result, Storage, TrialState, read_trial
 
 CellState = Literal["done", "failed", "partial", "missing", "running"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
-    """A cell, what storage says of its trial, and the live driver that holds it."""
+    """A cell, what storage says of its trial, and the live driver that holds it.
+
+    `wall_seconds` and `attempt` are those of a trial that is done: its whole time, and the attempt that ended it.
+    """
 
     cell: Cell
     trial: TrialState
     holder: str | None
+    wall_seconds: float | None = None
+    attempt: str | None = None
 
     @property
     def state(self) -> CellState:
@@ -28,12 +33,18 @@ class PlannedCell:
 
 def survey(table: Table, storage: Storage) -> list[PlannedCell]:
     """The state of every cell, in the table's order."""
-    cells = table.cells()
+    named = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     holders = holders_of(live_drivers(storage))
-    unique = sorted({cell.trial_id for cell in cells})
+    unique = sorted({name for _, name in named})
     with ThreadPoolExecutor(max_workers=16) as pool:
-        states = dict(zip(unique, pool.map(lambda trial_id: trial_state(storage, trial_id), unique), strict=True))
-    return [PlannedCell(cell, states[cell.trial_id], holders.get(cell.trial_id)) for cell in cells]
+        read = dict(zip(unique, pool.map(lambda trial_id: read_trial(storage, trial_id), unique), strict=True))
+    return [_planned(cell, *read[name], holders.get(name)) for cell, name in named]
+
+
+def _planned(cell: Cell, trial: TrialState, result: Result | None, holder: str | None) -> PlannedCell:
+    if result is None:
+        return PlannedCell(cell, trial, holder)
+    return PlannedCell(cell, trial, holder, wall_seconds=result.wall_seconds, attempt=result.attempt)
 
 
 def to_run(planned: Iterable[PlannedCell], *, retry_failed: bool) -> list[Cell]:

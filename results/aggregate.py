@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 import pandas as pd
 
@@ -54,6 +55,54 @@ class Selection:
             raise ValueError(f"policy {self.policy!r} is not known: give {' or '.join(POLICIES)}")
         if self.network not in ("student", "teacher"):
             raise ValueError(f"network {self.network!r} is not known: give student or teacher")
+
+
+NO_ROWS: Mapping[str, Selection] = MappingProxyType({})
+"""No row has a selection of its own."""
+
+
+class SelectingRow(Protocol):
+    """What is asked of a row that may have a selection of its own; None: the frame's."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def selection(self) -> PolicyName | None: ...
+    @property
+    def reported_network(self) -> NetworkName | None: ...
+
+
+class SelectingFrame(Protocol):
+    """What is asked of a frame."""
+
+    @property
+    def selection(self) -> PolicyName: ...
+    @property
+    def reported_network(self) -> NetworkName: ...
+
+
+class SelectingTable(Protocol):
+    """What is asked of a table that says which evaluations count."""
+
+    @property
+    def frame(self) -> SelectingFrame: ...
+    @property
+    def rows(self) -> Sequence[SelectingRow]: ...
+
+
+def selections_of(
+    table: SelectingTable, *, policy: PolicyName | None = None, network: NetworkName | None = None
+) -> tuple[Selection, dict[str, Selection]]:
+    """The table's selection, and that of each row which has one of its own; a word that is given rules every row."""
+    frame = table.frame
+    common = Selection(policy or frame.selection, network or frame.reported_network)
+    own = {
+        row.label: Selection(
+            policy or row.selection or frame.selection, network or row.reported_network or frame.reported_network
+        )
+        for row in table.rows
+    }
+    return common, {label: selection for label, selection in own.items() if selection != common}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +152,39 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return mean, statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def choose_steps(results: pd.DataFrame, policy: PolicyName) -> pd.DataFrame:
+def choose_steps(results: pd.DataFrame, policy: PolicyName, by_row: Mapping[str, Selection] = NO_ROWS) -> pd.DataFrame:
     """Choose the evaluation of each trial and network.
 
+    Args:
+        by_row: selections of rows that have one of their own.
     Returns: the "mean" lines of `results` at the chosen steps, in the order of `results`; `iou` is the mean IoU.
     """
     scores = results[results["class_name"] == MEAN].sort_values("step", kind="stable")
-    return scores.loc[POLICIES[policy](scores)].sort_index() if len(scores) else scores
+    if not len(scores):
+        return scores
+    policies = scores["row"].map(lambda row: by_row[row].policy if row in by_row else policy)
+    chosen = [scores.loc[POLICIES[name](part)] for name in POLICIES if len(part := scores[policies == name])]
+    return pd.concat(chosen).sort_index()
 
 
-def select_scores(frames: Frames, selection: Selection) -> pd.DataFrame:
-    """The score of each done trial, one line a trial.
+def select_scores(frames: Frames, selection: Selection, by_row: Mapping[str, Selection] = NO_ROWS) -> pd.DataFrame:
+    """The score of each done trial, one line a trial; `by_row` as in `choose_steps`.
 
     Returns: as `choose_steps`; `network` says which one was judged where a row has no teacher.
     """
     done = frames.cells.loc[frames.cells["state"] == "done", "trial_id"]
-    chosen = choose_steps(frames.results[frames.results["trial_id"].isin(done)], selection.policy)
-    wanted = chosen["network"] == selection.network
+    chosen = choose_steps(frames.results[frames.results["trial_id"].isin(done)], selection.policy, by_row)
+    networks = chosen["row"].map(lambda row: by_row.get(row, selection).network)
+    wanted = chosen["network"] == networks
     rows_with = chosen.loc[wanted, "row"].unique()
     return chosen[wanted | ((chosen["network"] == "student") & ~chosen["row"].isin(rows_with))]
 
 
-def summarize(frames: Frames, selection: Selection) -> dict[tuple[str, str], CellSummary]:
+def summarize(
+    frames: Frames, selection: Selection, by_row: Mapping[str, Selection] = NO_ROWS
+) -> dict[tuple[str, str], CellSummary]:
     """Bring the seeds of each declared (row, label fraction) together, in the order of the table."""
-    scores = select_scores(frames, selection)
+    scores = select_scores(frames, selection, by_row)
     places = zip(scores["row"], scores["trial_id"], strict=True)
     values = dict(zip(places, scores["iou"].tolist(), strict=True))
     by_place = frames.cells.groupby(["row", "label_fraction"], sort=False)

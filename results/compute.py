@@ -8,6 +8,7 @@ from fractions import Fraction
 import pandas as pd
 
 from results.aggregate import (
+    NO_ROWS,
     POLICY_WORDS,
     CellSummary,
     Selection,
@@ -26,20 +27,26 @@ DEMONSTRATION = "DEMONSTRATION on synthetic or small data, no reproduction of pu
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a computed table; a cell is None where the table declares no trial there."""
+    """A row of a computed table; a cell is None where the table declares no trial there.
+
+    `selection` is that by which the row is judged, `eval_sizes` what it was measured at.
+    """
 
     label: str
     group: int | str
     networks: tuple[str, ...]
     cells: tuple[CellSummary | None, ...]
     published: tuple[PublishedScore | None, ...]
+    selection: Selection
+    eval_sizes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ComputedTable:
     """All that a format needs: cells by line and fraction, what they were measured on, and what to be wary of.
 
-    `leaders` holds per fraction the row printed in bold, `counts` labelled images by fraction, `code` the code digests
+    `selection` is the heading's, and that of every line that is not marked as having its own. `leaders` holds per
+    fraction the row printed in bold, `counts` labelled images by fraction, `code` the code digests
     by trial, `trials` the frame of cells, `chosen` the result lines at the chosen steps, `overrides` the fields changed
     from the declared table, `warnings` lines for a person.
     """
@@ -71,17 +78,21 @@ def compute_table(
     table: TableLike,
     selection: Selection,
     *,
+    by_row: Mapping[str, Selection] = NO_ROWS,
     counts: Mapping[Fraction, int] | None = None,
 ) -> ComputedTable:
     """Bring what was read of a table into its rows and columns.
 
     Args:
+        by_row: selections of rows that have one of their own; every format marks them.
         counts: labelled images by fraction for the headers; where not given, what the manifests say.
     """
-    summaries = summarize(frames, selection)
-    scores = select_scores(frames, selection)
+    summaries = summarize(frames, selection, by_row)
+    scores = select_scores(frames, selection, by_row)
     fractions = tuple(str(fraction) for fraction in table.fractions)
-    means = choose_steps(frames.results, selection.policy)
+    means = choose_steps(frames.results, selection.policy, by_row)
+    # What was chosen on the reported images by another rule leads nothing and follows nothing.
+    comparable = [cell for cell in summaries.values() if by_row.get(cell.row, selection).policy == selection.policy]
     chosen_at = means[["row", "trial_id", "network", "step"]]
     return ComputedTable(
         name=table.name,
@@ -92,8 +103,8 @@ def compute_table(
         fractions=fractions,
         counts={str(f): n for f, n in counts.items()} if counts is not None else labeled_counts(frames),
         num_seeds=len(table.seeds),
-        lines=_lines(table, summaries, scores),
-        leaders=tuple(leader(cell for (_, f), cell in summaries.items() if f == fraction) for fraction in fractions),
+        lines=_lines(table, summaries, scores, {row.label: by_row.get(row.label, selection) for row in table.rows}),
+        leaders=tuple(leader(cell for cell in comparable if cell.label_fraction == f) for f in fractions),
         eval_sizes=tuple(sorted(scores["eval_size"].unique())),
         initial_weights=tuple(sorted(scores["initial_weights"].unique())),
         citation=published_table(table.published).citation if table.published else None,
@@ -105,10 +116,16 @@ def compute_table(
 
 
 def _lines(
-    table: TableLike, summaries: Mapping[tuple[str, str], CellSummary], scores: pd.DataFrame
+    table: TableLike,
+    summaries: Mapping[tuple[str, str], CellSummary],
+    scores: pd.DataFrame,
+    selections: Mapping[str, Selection],
 ) -> tuple[Line, ...]:
+    """A line for each row that has cells."""
     networks = scores.groupby("row", sort=False)["network"].unique().to_dict()
+    sizes = scores.groupby("row", sort=False)["eval_size"].unique().to_dict()
     published = published_table(table.published) if table.published else None
+    with_cells = {row for row, _ in summaries}
     return tuple(
         Line(
             label=row.label,
@@ -116,8 +133,11 @@ def _lines(
             networks=tuple(networks.get(row.label, ())),
             cells=tuple(summaries.get((row.label, str(fraction))) for fraction in table.fractions),
             published=tuple(published.find(row.label, f) if published else None for f in table.fractions),
+            selection=selections[row.label],
+            eval_sizes=tuple(sorted(sizes.get(row.label, ()))),
         )
         for row in table.rows
+        if row.label in with_cells
     )
 
 
@@ -150,10 +170,13 @@ def caption(table: ComputedTable) -> str:
         f"{DEMONSTRATION}. {table.title}" if table.is_demonstration else table.title,
         f"Changed from the declared table: {', '.join(map(_clipped, table.overrides))}" if table.overrides else "",
         f"{judged}, evaluated at {sizes}" if sizes else judged,
+        *_said_of_own_selections(table),
+        *_said_of_sizes(table),
         f"Mean ± sample standard deviation (ddof 1) over n = {table.num_seeds} seeds, unless a cell says otherwise",
         *_said_of_networks(table),
         f"Initial weights: {', '.join(table.initial_weights)}" if table.initial_weights else "",
         "Bold: best complete mean of a column if above the runner-up by more than the runner-up's standard deviation",
+        *_said_of_bold(table),
         *_said_of_absent(table),
         f"Numbers marked (paper) are as published, not run here: {table.citation}" if table.citation else "",
     ]
@@ -170,8 +193,39 @@ def _clipped(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+def own_selection(table: ComputedTable, line: Line) -> str:
+    """The words that mark a line which is not judged as the heading says; empty for all others."""
+    network = "" if line.selection.network == table.selection.network else line.selection.network
+    policy = "" if line.selection.policy == table.selection.policy else line.selection.policy
+    return " ".join(word for word in (network, policy) if word)
+
+
+def marked_label(table: ComputedTable, line: Line) -> str:
+    """A row's label on one line, marked where the row has a selection of its own."""
+    words = own_selection(table, line)
+    return " ".join(line.label.split()) + (f" [{words}]" if words else "")
+
+
+def _said_of_own_selections(table: ComputedTable) -> Iterable[str]:
+    for line in table.lines:
+        if words := own_selection(table, line):
+            judged = f"the {line.selection.network} {POLICY_WORDS[line.selection.policy]}"
+            yield f"Otherwise the row marked [{words}], {' '.join(line.label.split())}: {judged}"
+
+
+def _said_of_bold(table: ComputedTable) -> Iterable[str]:
+    if any(line.selection.policy != table.selection.policy for line in table.lines):
+        yield "Rows whose evaluation is chosen in another way take no part in it"
+
+
+def _said_of_sizes(table: ComputedTable) -> Iterable[str]:
+    if len(table.eval_sizes) > 1:
+        for size in table.eval_sizes:
+            yield f"At {size}: {', '.join(line.label for line in table.lines if size in line.eval_sizes)}"
+
+
 def _said_of_networks(table: ComputedTable) -> Iterable[str]:
-    other = [line.label for line in table.lines if set(line.networks) - {table.selection.network}]
+    other = [line.label for line in table.lines if set(line.networks) - {line.selection.network}]
     if other:
         yield f"Judged by the student, having no teacher: {', '.join(other)}"
 
@@ -207,7 +261,7 @@ def rows_for_display(
 ) -> list[list[str]]:
     """The rows below `header` as text, published values beside ours; `embolden` marks the leading cells."""
     return [
-        [escape(" ".join(line.label.split())), *(_cell_text(table, line, i, embolden) for i in range(len(line.cells)))]
+        [escape(marked_label(table, line)), *(_cell_text(table, line, i, embolden) for i in range(len(line.cells)))]
         for line in table.lines
     ]
 

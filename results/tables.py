@@ -24,6 +24,8 @@ from results.compute import (
     figures,
     header,
     is_leader,
+    marked_label,
+    own_selection,
     rows_for_display,
 )
 from results.escaping import escape_csv, escape_latex, escape_markdown, one_line
@@ -69,8 +71,9 @@ def format_csv(table: ComputedTable) -> str:
 
 
 def _wide_line(table: ComputedTable, line: Line) -> list[str]:
-    networks = "+".join(line.networks) or table.selection.network
-    values = [escape_csv(line.label), table.selection.policy, networks, "+".join(table.eval_sizes)]
+    networks = "+".join(line.networks) or line.selection.network
+    sizes = "+".join(line.eval_sizes or table.eval_sizes)
+    values = [escape_csv(line.label), line.selection.policy, networks, sizes]
     for cell, published in zip(line.cells, line.published, strict=True):
         values += _cell_values(cell) + (_published_values(published) if table.citation else [])
     return values
@@ -94,11 +97,12 @@ def format_csv_long(table: ComputedTable) -> str:
     places: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for (row, trial_id, _), lines in table.chosen.groupby(["row", "trial_id", "network"], sort=False):
         places.setdefault((str(row), str(trial_id)), []).append(lines)
+    policies = {line.label: line.selection.policy for line in table.lines}
     written = [[*head, *(f"iou_{name}" for name in classes)]]
     for row, fraction, seed, trial_id, state, *_ in table.trials.itertuples(index=False):
         start = [escape_csv(row), fraction, str(seed), trial_id, state]
-        empty = ["", "", table.selection.policy, ""] + [""] * (1 + len(classes))
-        judged = [_judged(lines, table.selection.policy, [MEAN, *classes]) for lines in places.get((row, trial_id), ())]
+        empty = ["", "", policies[row], ""] + [""] * (1 + len(classes))
+        judged = [_judged(lines, policies[row], [MEAN, *classes]) for lines in places.get((row, trial_id), ())]
         written += [[*start, *values] for values in judged or [empty]]
     return _csv(written)
 
@@ -176,7 +180,7 @@ def _latex_rows(table: ComputedTable) -> Iterable[str]:
         if index in begins:
             yield "\\midrule"
         cells = (_latex_cell(table, line, column) for column in range(len(line.cells)))
-        yield f"{' & '.join([escape_latex(line.label), *cells])} \\\\"
+        yield f"{' & '.join([escape_latex(marked_label(table, line)), *cells])} \\\\"
         if any(score is not None for score in line.published):
             printed = (escape_latex(score.text) if score else "" for score in line.published)
             yield f"{' & '.join([PAPER, *printed])} \\\\"
@@ -202,7 +206,8 @@ def _provenance(table: ComputedTable) -> Iterable[str]:
             if cell is not None:
                 code = sorted({table.code[name] for name in cell.trial_ids if name in table.code}) or ["unknown"]
                 state = "" if cell.is_complete else f"; seeds {cell.state}"
-                place = f"{one_line(cell.row)}, {cell.label_fraction}: n {cell.n}/{cell.expected}{state}"
+                own = f" [{words}]" if (words := own_selection(table, line)) else ""
+                place = f"{one_line(cell.row)}{own}, {cell.label_fraction}: n {cell.n}/{cell.expected}{state}"
                 yield f"% {place}; trials {', '.join(cell.trial_ids)}; code {', '.join(code)}"
     yield from (f"% warning: {one_line(warning)}" for warning in table.warnings)
 

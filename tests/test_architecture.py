@@ -30,13 +30,18 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ("trainer.spec, trainer.records, trainer.data.splits", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         ("trainer.data.catalog, trainer.data.cache", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         ("trainer.data.opening, trainer.data.checking", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
-        ("experiments, experiments.demo, experiments.camvid, experiments.table1", {"torch", "ray", "mlflow", "pandas"}),
+        (
+            "experiments, experiments.demo, experiments.camvid, experiments.table1, experiments.ablation_blocks, "
+            "experiments.methods_demo",
+            {"torch", "ray", "mlflow", "pandas"},
+        ),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
-            "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources",
+            "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
+            "orchestrator.forecast, orchestrator.cli.planning",
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),

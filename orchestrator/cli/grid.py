@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.table import Cell, Table, TableError, clipped
-from orchestrator.cli.common import Chosen, DataFolder, TrackingUri, WeightsFolder, on_table, that_trains
+from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, TrackingUri, WeightsFolder, on_table, that_trains
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
 from trainer.records import (
@@ -57,17 +57,25 @@ def plan(
     chosen: Chosen,
     data: DataFolder = "data",
     weights: WeightsFolder = None,
+    cache: CacheFolder = None,
 ) -> None:
-    """Show what a run would train, and what to know before spending time on it."""
+    """Show what a run would train, how long that may take, and what to know before spending time on it."""
+    from orchestrator.cli.planning import print_findings, print_forecast
     from orchestrator.lint import findings
+    from orchestrator.lint_data import DataOnDisk
 
-    console, table = Console(), chosen.table
-    planned = survey(table, chosen.storage)
+    console, table, storage = Console(), chosen.table, chosen.storage
+    planned = survey(table, storage)
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
-    for finding in findings(table, data=data, weights=weights):
-        console.print(f"[yellow]note:[/] {escape(finding)}", soft_wrap=True, highlight=False)
+    if table.optional_rows:
+        names = ", ".join(row.label for row in table.optional_rows)
+        console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
+    print_forecast(console, planned, storage, DataOnDisk(data).counts)
+    unfinished = [item.cell for item in planned if item.state != "done"]
+    noted = findings(table, data=data, weights=weights, storage=storage, cache=cache, unfinished=unfinished)
+    print_findings(console, noted, len(table.included_rows))
 
 
 @on_table
@@ -163,7 +171,7 @@ def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
     view.add_column("")
     for fraction in table.fractions:
         view.add_column(str(fraction))
-    for row in table.rows:
+    for row in table.included_rows:
         view.add_row(escape(row.label), *(" ".join(marks.get((row.label, str(f)), ["–"])) for f in table.fractions))
     return view
 

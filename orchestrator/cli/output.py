@@ -34,10 +34,12 @@ def table_command(
     ] = "text",
     out: Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of the screen.")] = None,
     policy: Annotated[
-        Literal["last", "best"] | None, typer.Option(help="Which evaluation counts; default: as the table says.")
+        Literal["last", "best"] | None,
+        typer.Option(help="Which evaluation counts, in every row; default: as table and rows say."),
     ] = None,
     network: Annotated[
-        Literal["student", "teacher"] | None, typer.Option(help="Which network counts; default: as the table says.")
+        Literal["student", "teacher"] | None,
+        typer.Option(help="Which network counts, in every row; default: as table and rows say."),
     ] = None,
 ) -> None:
     """Print the table: mean ± std mIoU over seeds."""
@@ -57,13 +59,13 @@ def table_command(
 
 def computed(table: Table, storage: Storage, *, policy: str | None = None, network: str | None = None):  # type: ignore[no-untyped-def]
     """The table as results computes it."""
-    from results.aggregate import Selection as Choice
+    from results.aggregate import selections_of
     from results.compute import compute_table
     from results.frame import read_frames
 
     running = {item.cell.trial_id for item in survey(table, storage) if item.state == "running"}
-    choice = Choice(policy or table.frame.selection, network or table.frame.reported_network)  # type: ignore[arg-type]
-    return compute_table(read_frames(storage, table, running=running), table, choice)
+    choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
+    return compute_table(read_frames(storage, table, running=running), table, choice, by_row=by_row)
 
 
 def formatted(
@@ -84,11 +86,11 @@ def print_table(
     from results.compute import caption, header, rows_for_display
 
     result = computed(table, storage, policy=policy, network=network)
-    view = RichTable(show_edge=False, pad_edge=False)
-    for number, title in enumerate(header(result)):
-        view.add_column(escape(title), justify="left" if number == 0 else "right", no_wrap=True)
-    for row in rows_for_display(result, embolden=lambda text: f"[bold]{text}[/bold]", escape=escape):
-        view.add_row(*row)
+    view = RichTable(show_edge=False, pad_edge=False, leading=int(result.citation is not None))
+    for number, title in enumerate(header(result)):  # a narrow terminal breaks lines; a mark or digit is never cut off
+        view.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
+    for label, *cells in rows_for_display(result, embolden=lambda text: f"[bold]{text}[/bold]", escape=escape):
+        view.add_row(label, *(cell.replace("; ", "\n") for cell in cells))
     console.print(view)
     console.print(escape(caption(result)), highlight=False, style="dim")
     for warning in result.warnings:

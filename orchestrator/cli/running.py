@@ -17,6 +17,7 @@ from rich.text import Text
 from experiments.table import Cell, Table
 from orchestrator.cli.common import outputs_folder
 from orchestrator.cli.output import export, print_table
+from orchestrator.cli.planning import sentence
 from orchestrator.lint import findings
 from orchestrator.plan import PlannedCell, survey, to_run
 from orchestrator.resources import Placement
@@ -56,7 +57,9 @@ def run_table(request: Request, console: Console, *, tracking_uri: str | None, w
     was_interrupted = False
     if cells:
         for finding in findings(request.table, data=request.options.data, weights=request.options.weights):
-            console.print(f"[yellow]note:[/] {escape(finding)}", soft_wrap=True, highlight=False)
+            if finding.level != "told":
+                text = sentence(finding, len(request.table.included_rows))
+                console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True, highlight=False)
         outcome = train(request, cells, storage, console, tracking_uri, with_mlflow)
         was_interrupted = outcome.was_interrupted
         say_problems(outcome, request.table, console)

@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 
 from experiments import TABLES
-from experiments.table import Table, TableError, find_table, parse_seeds, parse_setting
-from trainer.spec import Mix, TinyNetwork
+from experiments.table import (
+    Deviation,
+    DeviationAt,
+    Frame,
+    Row,
+    Table,
+    TableError,
+    find_table,
+    parse_seeds,
+    parse_setting,
+)
+from trainer.spec import Mix, Supervised, TinyNetwork
 
 DEMO = find_table("demo", TABLES)
 TABLE1 = find_table("table1", TABLES)
@@ -141,10 +151,67 @@ def test_a_file_that_is_no_table_says_why(tmp_path: Path, content: str, message:
 
 
 def test_an_unknown_table_names_those_there_are() -> None:
-    with pytest.raises(TableError, match="did you mean demo.*camvid, demo, table1"):
+    with pytest.raises(TableError, match="did you mean demo.*camvid, demo, demo_methods, table1"):
         find_table("dem", TABLES)
 
 
 def test_two_rows_of_one_label_are_refused() -> None:
     with pytest.raises(TableError, match="two rows of one label"):
         Table("t", "t", DEMO.frame, (DEMO.rows[0], DEMO.rows[0]), DEMO.fractions, DEMO.seeds)
+
+
+EIGHTH, QUARTER = Fraction(1, 8), Fraction(1, 4)
+
+
+def table_of(*rows: Row) -> Table:
+    return Table("t", "t", Frame(), rows, (EIGHTH, QUARTER), (0,))
+
+
+def test_an_optional_row_has_cells_only_where_it_is_named() -> None:
+    table = table_of(Row("A", Supervised()), Row("B", Mix(), is_optional=True))
+    assert {cell.row for cell in table.cells()} == {cell.row for cell in table.selected().cells()} == {"A"}
+    assert {cell.row for cell in table.selected(rows="b").cells()} == {"B"}
+    assert {cell.row for cell in table.selected(rows="all").cells()} == {"A", "B"}
+
+
+def test_a_table_of_optional_rows_alone_is_empty() -> None:
+    with pytest.raises(TableError, match="is empty"):
+        table_of(Row("B", Mix(), is_optional=True))
+
+
+def test_a_selection_that_leaves_only_optional_rows_is_refused() -> None:
+    table = table_of(Row("A", Supervised(), fractions=(EIGHTH,)), Row("B", Mix(), is_optional=True))
+    with pytest.raises(TableError, match="leaves no cell"):
+        table.selected(fractions="1/4")
+
+
+def test_a_row_may_deviate_at_one_fraction_alone() -> None:
+    row = Row("A", Supervised(), deviations=(("num_steps", 30),), deviations_at=((EIGHTH, "num_steps", 50),))
+    assert [cell.spec.num_steps for cell in table_of(row).cells()] == [50, 30]
+
+
+def test_a_deviation_at_a_fraction_without_cells_is_refused() -> None:
+    with pytest.raises(TableError, match="deviates at 1/4, where it has no cells"):
+        Row("A", Supervised(), fractions=(EIGHTH,), deviations_at=((QUARTER, "num_steps", 50),))
+
+
+def test_a_deviation_is_a_pair_or_names_its_source() -> None:
+    row = Row(
+        "A",
+        Supervised(),
+        deviations=(("view.flip", True), Deviation("num_steps", 30, "card 5")),
+        deviations_at=(DeviationAt(EIGHTH, "num_steps", 50, "card 6"),),
+    )
+    assert [deviation.source for deviation in row.declared_at(EIGHTH)] == ["", "card 5", "card 6"]
+    assert [deviation.value for deviation in row.declared_at(QUARTER)] == [True, 30]
+
+
+@pytest.mark.parametrize("bad", [("view.flip",), ("view.flip", True, 5), ("", True)])
+def test_what_is_no_deviation_is_refused(bad: tuple[object, ...]) -> None:
+    with pytest.raises(TableError, match="deviations"):
+        Row("A", Supervised(), deviations=(bad,))  # type: ignore[arg-type]
+
+
+def test_a_deviation_in_a_field_that_is_not_there_is_refused() -> None:
+    with pytest.raises(TableError, match="deviates in method.pairs, but has no such field"):
+        table_of(Row("A", Supervised(), deviations_at=((EIGHTH, "method.pairs", "cyclic"),))).cells()

@@ -34,6 +34,14 @@ EIGHTH, QUARTER, FULL = Fraction(1, 8), Fraction(1, 4), Fraction(1)
 class RowStub:
     label: str
     group: int = 1
+    selection: str | None = None
+    reported_network: str | None = None
+
+
+@dataclass(frozen=True)
+class FrameStub:
+    selection: str = "last"
+    reported_network: str = "student"
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class TableStub:
     published: str | None = None
     is_demonstration: bool = False
     overrides: tuple[tuple[str, object], ...] = ()
+    frame: FrameStub = FrameStub()
 
     def cells(self) -> tuple[CellStub, ...]:
         places = product(self.rows, self.fractions, self.seeds)

@@ -12,6 +12,7 @@ from results.aggregate import (
     labeled_counts,
     leader,
     mean_and_std,
+    selections_of,
     summarize,
 )
 from tests.results.builders import (
@@ -152,3 +153,29 @@ def test_different_code_behind_the_cells_is_told(storage):
     assert find_differences(read(storage, ONE_ROW)) == (
         "cells differ in code: 0ther0ther0t (1 attempts), c0dec0dec0de (1 attempts)",
     )
+
+
+OWN = TableStub(rows=(RowStub("ComplexMix"), RowStub("ClassMix", selection="best", reported_network="teacher")))
+
+
+def test_a_row_may_have_a_selection_of_its_own():
+    common, own = selections_of(OWN)
+    assert common == LAST
+    assert own == {"ClassMix": Selection("best", "teacher")}
+
+
+def test_a_word_that_is_given_rules_every_row():
+    assert selections_of(OWN, policy="best") == (
+        Selection("best", "student"),
+        {"ClassMix": Selection("best", "teacher")},
+    )
+    assert selections_of(OWN, policy="last", network="student") == (LAST, {})
+
+
+def test_each_row_is_summarized_by_its_own_selection(storage):
+    for label in ("ComplexMix", "ClassMix"):
+        records = [judged(10, 0.7), judged(20, 0.5), judged(10, 0.8, "teacher"), judged(20, 0.6, "teacher")]
+        put_done(storage, spec_of(label), *records)
+    summaries = summarize(read(storage, OWN), *selections_of(OWN))
+    assert summaries["ComplexMix", "1/8"].mean == 0.5
+    assert summaries["ClassMix", "1/8"].mean == 0.8

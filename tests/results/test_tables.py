@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from results.aggregate import Selection
+from results.aggregate import Selection, selections_of
 from results.compute import caption, compute_table, header, rows_for_display
 from results.escaping import escape_latex, escape_markdown
 from results.tables import FORMATS, format_latex, format_table, write_table
@@ -198,3 +198,68 @@ def test_the_standalone_table_compiles(computed, tmp_path):
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-800:]
+
+
+OWN = TableStub(
+    rows=(
+        RowStub("Supervised"),
+        RowStub("ClassMix", 2, selection="best"),
+        RowStub("ComplexMix", 2, reported_network="teacher"),
+    ),
+    fractions=(EIGHTH,),
+)
+
+
+@pytest.fixture(scope="module")
+def own_selections(tmp_path_factory):
+    storage = Storage(str(tmp_path_factory.mktemp("own") / "runs"))
+    for seed in (0, 1, 2):
+        put_score(storage, "Supervised", EIGHTH, seed, 0.5 + seed / 100)
+        put_score(storage, "ComplexMix", EIGHTH, seed, 0.6 + seed / 100)
+        put_done(storage, spec_of("ClassMix", EIGHTH, seed), judged(10, 0.9), judged(20, 0.7))
+    selection, by_row = selections_of(OWN)
+    return compute_table(read(storage, OWN), OWN, selection, by_row=by_row)
+
+
+@pytest.mark.parametrize("name", ["markdown", "latex"])
+def test_a_row_judged_otherwise_is_marked_in_its_label_and_explained_in_the_caption(own_selections, name):
+    text = format_table(own_selections, name).replace("{", "").replace("}", "").replace("\\", "")
+    assert "ClassMix [best] " in text
+    assert "ComplexMix [teacher] " in text
+    assert "Otherwise the row marked [best], ClassMix: the student at its best evaluation step" in text
+    assert "Otherwise the row marked [teacher], ComplexMix: the teacher at the last step" in text
+    assert "Supervised [" not in text
+
+
+def test_csv_carries_each_rows_own_policy_and_network(own_selections):
+    wide = {line["row"]: line for line in csv.DictReader(format_table(own_selections, "csv").splitlines())}
+    assert [wide[row]["policy"] for row in ("Supervised", "ClassMix", "ComplexMix")] == ["last", "best", "last"]
+    assert wide["ComplexMix"]["network"] == "teacher"
+    lines = list(csv.DictReader(format_table(own_selections, "csv-long").splitlines()))
+    steps = {(line["row"], line["network"]): (line["policy"], line["step"]) for line in lines}
+    assert steps["ClassMix", "student"] == ("best", "10")
+    assert steps["ComplexMix", "teacher"] == ("last", "20")
+
+
+def test_what_was_chosen_in_another_way_is_never_bold(own_selections):
+    rows = rows_for_display(own_selections, embolden=lambda text: f"**{text}**")
+    assert [row[1] for row in rows] == ["51.00 ± 1.00", "90.00 ± 0.00", "**62.00 ± 1.00**"]
+    assert "take no part in it" in caption(own_selections)
+
+
+def test_an_optional_row_that_was_not_named_is_no_line():
+    table = TableStub(rows=(RowStub("Supervised"), RowStub("Never", 2)), fractions=(EIGHTH,))
+    cells = tuple(cell for cell in table.cells() if cell.row != "Never")
+    without = type("Without", (TableStub,), {"cells": lambda _self: cells})(rows=table.rows, fractions=(EIGHTH,))
+    computed = compute_table(read(Storage("/nowhere"), without), without, Selection())
+    assert [line.label for line in computed.lines] == ["Supervised"]
+
+
+def test_the_caption_says_which_rows_were_judged_at_which_size(own_selections):
+    first, *others = own_selections.lines
+    mixed = replace(
+        own_selections,
+        eval_sizes=("513x1025", "64x128"),
+        lines=(replace(first, eval_sizes=("513x1025",)), *others),
+    )
+    assert "At 513x1025: Supervised. At 64x128: ClassMix, ComplexMix." in caption(mixed)

@@ -126,7 +126,7 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("plan", "nope"), "known are camvid, demo, table1"),
+        (("plan", "nope"), "known are ablation_blocks, camvid, demo, demo_methods, table1"),
         (("plan", "demo", "--set", "num_step=3"), "near it are num_steps"),
         (("plan", "demo", "--fractions", "1/7.5"), "1/7.5"),
         (("plan", "demo", "--seeds", "4-0"), "--seeds"),
@@ -142,6 +142,29 @@ def test_bad_input_is_one_message_and_exit_code_2(words: tuple[str, ...], messag
     assert ran.returncode == 2
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_plan_tells_cells_forecast_and_findings_by_kind(tmp_path: Path) -> None:
+    told = mixgrid("plan", "table1", "--storage", str(tmp_path), "--data", str(tmp_path), COLUMNS="100")
+    assert told.returncode == 0, told.stderr
+    for word in ("145 cells", "optional rows", "forecast, an estimate", "5.0e19", "139 – 232", "Assumed rate"):
+        assert word in told.stdout
+    headings = ["the frame", "labelled images", "initial weights", "memory and disk, estimated"]
+    assert [line for line in told.stdout.splitlines() if line in headings] == headings
+    assert max(map(len, told.stdout.splitlines())) <= 100
+
+
+def test_an_optional_row_is_planned_where_it_is_named(tmp_path: Path) -> None:
+    told = mixgrid("plan", "table1", "--rows", "ict,cowmix", "--storage", str(tmp_path)).stdout
+    assert "40 cells" in told
+    assert "optional rows" not in told
+
+
+def test_a_narrow_terminal_cuts_off_no_mark_and_no_digit(tmp_path: Path) -> None:
+    told = mixgrid("table", "table1_as_published", "--storage", str(tmp_path), COLUMNS="100").stdout
+    for word in ("DST-CBC [best]", "[teacher]", "–† (0/5)", "66.77 ± 0.83", "66.19 (paper)"):
+        assert word in told
+    assert "…" not in told
 
 
 def test_debug_shows_the_trace(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""What `plan` prints below the grid: a forecast, and findings by kind."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from orchestrator.cost import ACHIEVED_FLOPS
+from orchestrator.finding import HEADINGS, Finding, Level
+from orchestrator.forecast import ImageCounts, RowForecast, forecast
+from orchestrator.plan import PlannedCell
+from trainer.records import Storage
+
+_MARKS: dict[Level, tuple[str, str]] = {"wrong": ("✗", "red"), "doubt": ("!", "yellow"), "told": ("·", "default")}
+
+
+def print_forecast(console: Console, planned: Sequence[PlannedCell], storage: Storage, counts: ImageCounts) -> None:
+    """Print FLOP and hours of what is missing, row by row and in sum; nothing where nothing is missing."""
+    lines = forecast(planned, storage, counts)
+    if not lines:
+        return
+    view = RichTable(show_edge=False, title="forecast, an estimate", title_justify="left", title_style="bold")
+    view.add_column("")
+    view.add_column("trials", justify="right")
+    view.add_column("FLOP", justify="right")
+    view.add_column("hours" if any(line.basis.endswith("on cpu") for line in lines) else "GPU-hours", justify="right")
+    view.add_column("from")
+    for line in lines:
+        view.add_row(escape(line.row), str(line.num_trials), _flop(line.flop), _hours(line.hours), line.basis)
+    if len(lines) > 1:
+        view.add_section()
+        view.add_row(*_sum(lines))
+    console.print()
+    console.print(view)
+    if any("assumed" in line.basis for line in lines):
+        console.print(_assumption(planned), style="dim", highlight=False)
+
+
+def _assumption(planned: Sequence[PlannedCell]) -> str:
+    slow, fast = (f"{rate / 1e12:.0f}" for rate in ACHIEVED_FLOPS)
+    said = f"Assumed rate: {fast} to {slow} TFLOP/s, as one H100 may achieve in tf32 or bf16 (docs/methods.md, 2.7)"
+    if any(item.cell.spec.precision == "float32" for item in planned):
+        said += "; these cells say float32, which is slower (--set precision=tf32)"
+    return said + "."
+
+
+def _sum(lines: Sequence[RowForecast]) -> tuple[str, ...]:
+    flops = [line.flop for line in lines if line.flop is not None]
+    hours = [line.hours for line in lines if line.hours is not None]
+    low, high = sum(low for low, _ in hours), sum(high for _, high in hours)
+    known = len(hours) == len(lines)
+    trials = str(sum(line.num_trials for line in lines))
+    basis = "" if known else f"{len(lines) - len(hours)} rows without hours"
+    return "in all", trials, _flop(sum(flops) if flops else None), _hours((low, high) if hours else None), basis
+
+
+def _flop(flop: float | None) -> str:
+    return "?" if flop is None else f"{flop:.1e}".replace("e+", "e")
+
+
+def _hours(hours: tuple[float, float] | None) -> str:
+    if hours is None:
+        return "?"
+    low, high = (f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in hours)
+    return low if low == high else f"{low} – {high}"
+
+
+def print_findings(console: Console, findings: Sequence[Finding], num_rows: int) -> None:
+    """Print each kind of finding under its heading, a sentence each with the rows it holds for, unless all."""
+    for kind, group in groupby(findings, key=lambda finding: finding.kind):
+        console.print(f"\n{HEADINGS[kind]}", style="bold", markup=False, highlight=False)
+        view = RichTable.grid(padding=(0, 1, 0, 0))
+        for finding in group:
+            mark, style = _MARKS[finding.level]
+            view.add_row(Text(mark, style), Text(sentence(finding, num_rows), style))
+        console.print(view)
+
+
+def sentence(finding: Finding, num_rows: int) -> str:
+    """What was found, with the rows it holds for unless these are all."""
+    return finding.text + (f": {', '.join(finding.rows)}" if 0 < len(finding.rows) < num_rows else "")

@@ -1,0 +1,97 @@
+"""How long what is missing would take: from finished cells, else from FLOP, and what is not known stays unknown."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments import TABLES
+from experiments.table import find_table
+from orchestrator.forecast import RowForecast, forecast
+from orchestrator.plan import PlannedCell, survey
+from tests.results.builders import ATTEMPT, change_sealed, put_manifest
+from trainer.records import Storage, TrialState, attempt_path
+from trainer.spec import TrialSpec
+
+TABLE1 = find_table("table1", TABLES)
+DEMO = find_table("demo", TABLES)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+def counts(_spec: TrialSpec) -> tuple[int, int]:
+    return 2975, 500
+
+
+def finished(item: PlannedCell, storage: Storage, *, seconds: float, device: str, ranks: int = 1) -> PlannedCell:
+    """A cell that is done, with the manifest of its attempt."""
+    put_manifest(storage, item.cell.spec)
+    path = attempt_path(item.cell.trial_id, ATTEMPT, "manifest.json")
+    change_sealed(storage, path, lambda body: body.update(device=device, world_size=ranks))
+    done = TrialState("done", step=item.cell.spec.num_steps)
+    return replace(item, trial=done, wall_seconds=seconds, attempt=ATTEMPT)
+
+
+def of_row(lines: Sequence[RowForecast], row: str) -> RowForecast:
+    return next(line for line in lines if line.row == row)
+
+
+def test_without_a_finished_cell_hours_come_from_flop(storage: Storage) -> None:
+    line = of_row(forecast(survey(TABLE1, storage), storage, counts), "ClassMix")
+    assert line.flop is not None
+    assert line.num_trials == 20
+    assert line.hours == (line.flop / 100e12 / 3600, line.flop / 60e12 / 3600)
+    assert line.basis == "FLOP at the assumed rate"
+
+
+def test_finished_cells_of_the_row_are_what_counts(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix"), storage)
+    for index, seconds in enumerate((30.0, 90.0, 60.0)):
+        planned[index] = finished(planned[index], storage, seconds=seconds, device="H100")
+    (line,) = forecast(planned, storage, counts)
+    assert (line.num_trials, line.basis) == (1, "the median of 3 finished cells on H100")
+    assert line.hours == pytest.approx((60 / 3600, 60 / 3600))
+
+
+def test_seconds_are_scaled_by_steps_and_count_every_device(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix"), storage)
+    planned[0] = finished(planned[0], storage, seconds=60.0, device="H100", ranks=2)
+    planned[1] = replace(planned[1], trial=TrialState("partial", step=150))
+    (line,) = forecast(planned, storage, counts)
+    assert line.basis == "1 finished cell on H100"
+    assert line.hours == pytest.approx((120 * 2.5 / 3600,) * 2)
+
+
+def test_of_two_devices_the_commoner_one_speaks(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix"), storage)
+    for index, device in enumerate(("A100", "H100", "H100")):
+        planned[index] = finished(planned[index], storage, seconds=10.0 * (index + 1), device=device)
+    assert forecast(planned, storage, counts)[0].basis == "the median of 2 finished cells on H100"
+
+
+def test_a_network_without_a_known_rate_has_no_hours(storage: Storage) -> None:
+    line = forecast(survey(DEMO, storage), storage, counts)[0]
+    assert line.flop is not None
+    assert line.hours is None
+    assert line.basis == "unknown until a cell is done"
+
+
+def test_an_unknown_network_has_no_flop(storage: Storage) -> None:
+    table = DEMO.changed(["network.kind=timm", "network.backbone=resnet18"])
+    assert {(line.flop, line.hours) for line in forecast(survey(table, storage), storage, counts)} == {(None, None)}
+
+
+def test_what_is_done_or_failed_is_not_missing(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", seeds="0"), storage)
+    planned = [replace(planned[0], trial=TrialState("failed")), finished(planned[1], storage, seconds=1, device="cpu")]
+    assert forecast(planned, storage, counts) == []
+
+
+def test_a_trial_that_stands_in_two_rows_counts_once(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", seeds="0"), storage)
+    twice = [*planned, *(replace(item, cell=replace(item.cell, row="Again")) for item in planned)]
+    assert [line.row for line in forecast(twice, storage, counts)] == ["ClassMix"]
