@@ -13,7 +13,8 @@ ACHIEVED_FLOPS = (60e12, 100e12)
 """FLOP/s that DeepLab-V2 is assumed to achieve on one H100 in tf32 or bf16 (docs/methods.md, 2.7)."""
 _BYTES = {"float32": 4.0, "tf32": 4.0, "float64": 8.0, "bf16": 2.0}  # of an activation; bf16 keeps a few in float32
 _PACKED = 0.05  # bytes a pixel of a pool's compressed label map: "a few hundredths" (trainer/data/pool_labels.py)
-_FULL_SIZE = 4.0  # pixels on disk for each trained one, as Cityscapes at 1024 x 2048 has them
+FULL_SIZE = 4.0
+"""Pixels on disk for each trained one, as Cityscapes at 1024 x 2048 has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _size_judged(spec: TrialSpec) -> float:
     if spec.evaluation.protocol == "resized":
         return 1.0
     overlaps = spec.evaluation.protocol == "full_sliding"
-    return _FULL_SIZE / ((1 - spec.evaluation.window_overlap) ** 2 if overlaps else 1.0)
+    return FULL_SIZE / ((1 - spec.evaluation.window_overlap) ** 2 if overlaps else 1.0)
 
 
 def _pool_pixels(spec: TrialSpec, num_train: int) -> int:

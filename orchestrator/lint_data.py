@@ -8,10 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from experiments.table import Cell
-from orchestrator.cost import checkpoint_bytes, kept_bytes, memory_bytes, pool_label_bytes
+from orchestrator.cost import FULL_SIZE, checkpoint_bytes, kept_bytes, memory_bytes, pool_label_bytes
 from orchestrator.finding import Finding
 from trainer.data.catalog import open_layout, synthetic_root
 from trainer.data.folders import DataError, Layout, Sample
+from trainer.data.resizing import AS_STORED, Filters
 from trainer.data.splits import split_of
 from trainer.records import Storage
 from trainer.spec import Dataset, Synthetic, TrialSpec
@@ -187,16 +188,24 @@ def _running_bytes(spec: TrialSpec, disk: DataOnDisk) -> float:
 
 def _cache_bytes(cells: Sequence[Cell], disk: DataOnDisk, cache: Path) -> float:
     """Bytes of the caches that are not there yet: four a pixel (image and label)."""
-    wanted: dict[tuple[str, str], float] = {}
+    wanted: dict[str, float] = {}
     for cell in cells:
-        data = cell.spec.dataset
-        name = getattr(data, "name", data.kind)
-        for split, count in zip((data.train_split, data.eval_split), disk.counts(cell.spec), strict=True):
-            key = (f"{name}-{split}-{data.height}x{data.width}-*.arrow", f"{data.image_filter} {data.label_filter}")
-            if key not in wanted:
-                there = sum(path.stat().st_size for path in cache.glob(key[0]))
-                wanted[key] = max(0.0, 4.0 * data.height * data.width * count - there)
+        for pattern, size in _caches(cell.spec, disk):
+            if pattern not in wanted:
+                there = sum(path.stat().st_size for path in cache.glob(pattern))
+                wanted[pattern] = max(0.0, size - there)
     return sum(wanted.values())
+
+
+def _caches(spec: TrialSpec, disk: DataOnDisk) -> Iterator[tuple[str, float]]:
+    """How the files of a spec's two caches are called, and their bytes; full-size files are taken for Cityscapes'."""
+    data = spec.dataset
+    num_train, num_eval = disk.counts(spec)
+    small = f"{data.height}x{data.width}{Filters(data.image_filter, data.label_filter).suffix}"
+    judged, times = (small, 1.0) if spec.evaluation.is_resized else (f"*{AS_STORED.suffix}", FULL_SIZE)
+    for split, size, count in ((data.train_split, small, num_train), (data.eval_split, judged, num_eval * times)):
+        name = f"{getattr(data, 'name', data.kind)}-{split}-{size}-{'[0-9a-f]' * 16}.arrow"
+        yield name, 4.0 * data.height * data.width * count
 
 
 def _of_place(what: str, needed: float, place: Path | None, words: str) -> Finding:

@@ -26,7 +26,7 @@ def print_forecast(console: Console, planned: Sequence[PlannedCell], storage: St
     view.add_column("")
     view.add_column("trials", justify="right")
     view.add_column("FLOP", justify="right")
-    view.add_column("hours" if any(line.basis.endswith("on cpu") for line in lines) else "GPU-hours", justify="right")
+    view.add_column("hours" if any(" on cpu" in line.basis for line in lines) else "GPU-hours", justify="right")
     view.add_column("from")
     for line in lines:
         view.add_row(escape(line.row), str(line.num_trials), _flop(line.flop), _hours(line.hours), line.basis)
@@ -51,9 +51,9 @@ def _sum(lines: Sequence[RowForecast]) -> tuple[str, ...]:
     flops = [line.flop for line in lines if line.flop is not None]
     hours = [line.hours for line in lines if line.hours is not None]
     low, high = sum(low for low, _ in hours), sum(high for _, high in hours)
-    known = len(hours) == len(lines)
+    num_unknown = len(lines) - len(hours)
     trials = str(sum(line.num_trials for line in lines))
-    basis = "" if known else f"{len(lines) - len(hours)} rows without hours"
+    basis = f"{num_unknown} of {len(lines)} rows unknown" if num_unknown else ""
     return "in all", trials, _flop(sum(flops) if flops else None), _hours((low, high) if hours else None), basis
 
 

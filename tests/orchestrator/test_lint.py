@@ -301,9 +301,22 @@ def test_too_little_disk_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_caches_that_are_there_need_no_space(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
-    with (tmp_path / "cache" / "cityscapes-train-512x1024-0.arrow").open("wb") as file:
+    with (tmp_path / "cache" / "cityscapes-train-512x1024-0123456789abcdef.arrow").open("wb") as file:
         file.truncate(2975 * 512 * 1024 * 4)
     assert told_of_disk(tmp_path)[0].text.startswith("image caches, about 1.0 GB;")
+
+
+def test_caches_of_other_filters_are_other_files(tmp_path: Path) -> None:
+    boxed = PUBLISHED.selected(rows="French et al. (CutMix)", seeds="0")
+    (tmp_path / "cityscapes-train-512x1024-0123456789abcdef.arrow").write_bytes(b"x" * 1000)
+    notes = of(boxed, "space", storage=Storage(str(tmp_path / "runs")), cache=str(tmp_path))
+    assert any(note.text.startswith("image caches, about 7.3 GB;") for note in notes)
+
+
+def test_a_judgement_at_full_size_has_a_larger_cache(tmp_path: Path) -> None:
+    full = TABLE1.changed(["evaluation.protocol=full_whole"]).selected(rows="ClassMix", seeds="0")
+    notes = of(full, "space", storage=Storage(str(tmp_path / "runs")), cache=str(tmp_path))
+    assert any(note.text.startswith("image caches, about 10.4 GB;") for note in notes)  # 2975 + 4 x 500 images
 
 
 def test_where_all_is_done_no_disk_is_needed(tmp_path: Path) -> None:
