@@ -36,7 +36,9 @@ def cancel(
     trial_ids = {cell.trial_id for cell in chosen.table.cells()}
     asked = ask_to_stop(chosen.storage, trial_ids)
     if not asked:
-        print("nobody trains cells of this table")
+        others = sorted({record.table for record in live_drivers(chosen.storage)})
+        hint = f"; {', '.join(others)} is trained here with other settings: leave TABLE out" if others else ""
+        print(f"nobody trains cells of this table{hint}")
         return
     for record in asked:
         held = len(set(record.trial_ids) & trial_ids)
