@@ -314,7 +314,7 @@ def label_by_thresholds(probs: Sequence[float], thresholds: Sequence[float]) -> 
 
 
 def dynamic_loss(logits: list[Planes], label: Sequence[ClassMap], num_labeled: int, gamma: float) -> float:
-    """Cross-entropy of [N, C, H, W], a pseudo-labelled pixel's times its probability ** gamma, over all valid pixels."""
+    """Mean cross-entropy over all valid pixels, of pseudo-labelled images times probability ** gamma."""
     total, count = 0.0, 0
     for n, y, x in _pixels((len(label), len(label[0]), len(label[0][0]))):
         if label[n][y][x] != IGNORE:

@@ -12,7 +12,7 @@ from tests.small_networks import ByColour, batch_of, images, with_second
 from trainer import losses
 from trainer.losses import IGNORE_INDEX, binary_cross_entropy_map
 from trainer.methods.adversarial import REAL, AdversarialMethod, judged_as, one_hot, self_taught_loss
-from trainer.methods.base import Batch, Networks, Objective
+from trainer.methods.base import Batch, Objective
 from trainer.spec import Adversarial
 
 VOID = IGNORE_INDEX
