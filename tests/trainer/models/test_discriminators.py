@@ -48,6 +48,7 @@ def test_the_pixel_discriminator_equals_its_loops(height: int, width: int) -> No
     network = PixelDiscriminator(2, width=1).double()
     class_probs = torch.rand(1, 2, height, width, dtype=torch.float64)
     last = convolutions(network)[4]
+    nn.init.constant_(last.bias, -1.0)  # a judgement may be below zero
     (judged,) = oracles.convolved(
         by_loops(network, class_probs[0].tolist()), last.weight.tolist(), last.bias.tolist(), stride=2, padding=1
     )
