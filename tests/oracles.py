@@ -6,6 +6,8 @@ Maps are nested lists or anything that is indexed alike; keys are signed 64-bit 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
+
+
 from math import exp, log
 from statistics import NormalDist, fmean, stdev
 
@@ -14,6 +16,7 @@ _WORD = 1 << 64
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 ClassMap = Sequence[Sequence[int]]
+ScoreMap = Sequence[Sequence[float]]
 Chooser = Callable[[int, list[int]], set[int]]
 
 
@@ -265,3 +268,113 @@ def repeated_sgd(
             momenta[i] = friction * momenta[i] + slope + decay * values[i]
             values[i] = values[i] - rate * momenta[i]
     return values, momenta
+
+
+# --- discriminators -----------------------------------------------------------------------------------------------
+
+Planes = list[list[list[float]]]
+
+
+def convolved(planes: Planes, weight: list[Planes], bias: list[float], *, stride: int, padding: int) -> Planes:
+    """A convolution of [C, H, W] by loops; what lies outside counts as 0."""
+    height, width, size = len(planes[0]), len(planes[0][0]), len(weight[0][0])
+    rows, columns = ((length + 2 * padding - size) // stride + 1 for length in (height, width))
+    result = [[[bias[place]] * columns for _ in range(rows)] for place in range(len(weight))]
+    for place, (row, column) in ((p, at) for p in range(len(weight)) for at in _grid(rows, columns)):
+        for source, (i, j) in ((s, at) for s in range(len(planes)) for at in _grid(size, size)):
+            y, x = row * stride - padding + i, column * stride - padding + j
+            if 0 <= y < height and 0 <= x < width:
+                result[place][row][column] += weight[place][source][i][j] * planes[source][y][x]
+    return result
+
+
+def _grid(rows: int, columns: int) -> list[tuple[int, int]]:
+    return [(y, x) for y in range(rows) for x in range(columns)]
+
+
+def leaky(planes: Planes, slope: float) -> Planes:
+    """Values as they are, those below zero times the slope."""
+    return [[[value if value > 0 else slope * value for value in row] for row in plane] for plane in planes]
+
+
+def resized(plane: list[list[float]], height: int, width: int) -> list[list[float]]:
+    """Bilinear, the corners of both maps on each other."""
+
+    def at(place: int, length: int, wanted: int) -> tuple[int, int, float]:
+        exact = place * (length - 1) / (wanted - 1)
+        first = min(int(exact), length - 1)
+        return first, min(first + 1, length - 1), exact - first
+
+    result = []
+    for y in range(height):
+        top, bottom, down = at(y, len(plane), height)
+        row = []
+        for x in range(width):
+            left, right, across = at(x, len(plane[0]), width)
+            upper = plane[top][left] * (1 - across) + plane[top][right] * across
+            lower = plane[bottom][left] * (1 - across) + plane[bottom][right] * across
+            row.append(upper * (1 - down) + lower * down)
+        result.append(row)
+    return result
+
+
+def sigmoid(score: float) -> float:
+    """1 / (1 + exp(-score))."""
+    return 1 / (1 + exp(-score))
+
+
+def judged(score: float, target: int) -> float:
+    """Binary cross-entropy of one score: minus the logarithm of the probability it gives the target, 1 real, 0 fake."""
+    return -log(sigmoid(score) if target == 1 else 1 - sigmoid(score))
+
+
+def mean_judged(scores: Sequence[ScoreMap], target: int, label: Sequence[ClassMap] | None = None) -> float:
+    """Mean over all pixels [N, H, W] of scores, or over those whose label is not ignored; 0 where all are."""
+    shape = len(scores), len(scores[0]), len(scores[0][0])
+    losses = [judged(scores[n][y][x], target) for n, y, x in _pixels(shape) if not label or label[n][y][x] != IGNORE]
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+# --- rounds of self-training --------------------------------------------------------------------------------------
+
+
+def softmax(scores: Sequence[float]) -> list[float]:
+    """Probabilities of one pixel."""
+    powers = [exp(score - max(scores)) for score in scores]
+    return [power / sum(powers) for power in powers]
+
+
+def class_threshold(confidences: Sequence[float], ratio: Fraction) -> float:
+    """The greatest confidence below which all but the share `ratio` of a class lies; 1 for a class without any.
+
+    Source: DST-CBC (docs/methods.md, card 6): of n values in falling order the one behind the first floor(ratio n).
+    """
+    falling = sorted(confidences, reverse=True)
+    return falling[ratio * len(falling) // 1] if falling else 1.0
+
+
+def pool_thresholds(images: Sequence[Planes], ratio: Fraction, every: int) -> list[float]:
+    """Thresholds of all classes from every so-manieth pixel of each image's probabilities [C, H, W]."""
+    sampled: dict[int, list[float]] = {name: [] for name in range(len(images[0]))}
+    for planes in images:
+        pixels = [[plane[y][x] for plane in planes] for y, x in _grid(len(planes[0]), len(planes[0][0]))]
+        for probs in pixels[::every]:
+            sampled[probs.index(max(probs))].append(max(probs))
+    return [class_threshold(values, ratio) for values in sampled.values()]
+
+
+def label_by_thresholds(probs: Sequence[float], thresholds: Sequence[float]) -> int:
+    """The class that exceeds its threshold most, ignored where none reaches it."""
+    excess = [prob / threshold for prob, threshold in zip(probs, thresholds, strict=True)]
+    return excess.index(max(excess)) if max(excess) >= 1 else IGNORE
+
+
+def dynamic_loss(logits: list[Planes], label: Sequence[ClassMap], num_labeled: int, gamma: float) -> float:
+    """Mean cross-entropy over all valid pixels, of pseudo-labelled images times probability ** gamma."""
+    total, count = 0.0, 0
+    for n, y, x in _pixels((len(label), len(label[0]), len(label[0][0]))):
+        if label[n][y][x] != IGNORE:
+            scores = [plane[y][x] for plane in logits[n]]
+            weight = 1.0 if n < num_labeled else softmax(scores)[label[n][y][x]] ** gamma
+            total, count = total + weight * cross_entropy_at(scores, label[n][y][x]), count + 1
+    return total / max(count, 1)

@@ -22,7 +22,7 @@ class DSTCBCMethod(Method):
     """A supervised start, then rounds: label the pool, and train anew on labels and pseudo labels together.
 
     Source: Feng et al. 2020, arXiv:2004.08514, first version, in the form of DST-CBC's branch dst-cbc (docs/methods.md,
-    card 6). Differs: rounds are counted in steps, not epochs; labelled and pseudo-labelled images share one forward.
+    card 6): labelled and pseudo-labelled images share one forward. Differs: rounds are counted in steps, not epochs.
     """
 
     def __init__(self, spec: DSTCBC, *, labeled_batch: int, unlabeled_batch: int, num_steps: int) -> None:

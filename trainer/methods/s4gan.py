@@ -146,7 +146,17 @@ def self_training_loss(logits: Tensor, chosen: Tensor) -> Tensor:
 
 
 def to_unit_range(image: Tensor, of_range: Tensor) -> Tensor:
-    """(image - low) / (high - low), low and high being the extremes of the global batch `of_range`."""
-    low = torch.stack(gather(of_range.min())).min()
-    high = torch.stack(gather(of_range.max())).max()
-    return (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).eps)
+    """(image - its own minimum) / (maximum - minimum of `of_range`), extremes being those of the global batches.
+
+    Source: train_s4GAN.py, which divides the images beside the ground truth by the range of the labelled batch.
+    """
+    span = _highest(of_range) - _lowest(of_range)
+    return (image - _lowest(image)) / span.clamp(min=torch.finfo(image.dtype).eps)
+
+
+def _lowest(image: Tensor) -> Tensor:
+    return torch.stack(gather(image.min())).min()
+
+
+def _highest(image: Tensor) -> Tensor:
+    return torch.stack(gather(image.max())).max()

@@ -71,16 +71,17 @@ class ImageDiscriminator(nn.Module):
         for place, layer in enumerate(self.features):
             features = F.leaky_relu(layer(features), SLOPE)
             if keys is not None and place < len(self.features) - 1:
-                features = features * channel_dropout(keys, place, features.shape[1], self.dropout)[:, :, None, None]
+                factors = channel_dropout(keys, place, features.shape[1], self.dropout)
+                features = features * factors[:, :, None, None].to(features.dtype)
         pooled = features.mean(dim=(2, 3))
         return self.score(pooled).squeeze(1), pooled
 
 
 def channel_dropout(keys: Tensor, place: int, num_channels: int, probability: float) -> Tensor:
-    """What channels are multiplied with, [N, channels]: 0 with `probability`, else 1 / (1 - probability)."""
+    """What channels are multiplied with, [N, channels] float64: 0 with `probability`, else 1 / (1 - it)."""
     channel = torch.arange(num_channels, device=keys.device)[None]
     kept = uniform(fold(keys[:, None], fold_int(place, 0) + channel)) >= probability
-    return kept / (1 - probability)
+    return kept.double() / (1 - probability)
 
 
 def _halving(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -79,6 +79,11 @@ class MethodPart(Part):
         """Steps that have to follow the supervised start."""
         return 1
 
+    @property
+    def smallest_view(self) -> int:
+        """Height and width that a training image has at least."""
+        return 1
+
     def forward_units(self, labeled_batch: int, unlabeled_batch: int) -> float:
         """Forward passes of one image that a step costs once all its parts play, a backward pass counting as two.
 
@@ -159,6 +164,11 @@ class Adversarial(MethodPart):
     drops_adversarial_when_unconfident: bool = False
     discriminator: Discriminator = Discriminator()
 
+    @property
+    def smallest_view(self) -> int:
+        """The discriminator halves an image five times."""
+        return 32
+
 
 class S4GAN(MethodPart):
     """Mittal et al., the GAN branch: a discriminator of whole (class map, image) pairs (card 5).
@@ -178,6 +188,11 @@ class S4GAN(MethodPart):
     dropout_when_scoring: bool = True
     real_image_range: Literal["own", "labeled"] = "own"
     discriminator: Discriminator = Discriminator(learning_rate=1e-5)
+
+    @property
+    def smallest_view(self) -> int:
+        """The discriminator halves an image four times."""
+        return 16
 
 
 class DSTCBC(MethodPart):

@@ -60,10 +60,15 @@ class TrialSpec(Part):
                 f"or less than the {self.method.fewest_further_steps} steps that have to follow: "
                 "lower it, or train longer (--set num_steps=…, --set method.supervised_start=…)"
             )
-        if self.view.crop_height is not None and self.view.crop_width is not None:
-            size = (self.dataset.height, self.dataset.width)
-            if self.view.crop_height > size[0] or self.view.crop_width > size[1]:
-                raise ValueError(f"the crop {self.view.crop_height}x{self.view.crop_width} exceeds the image {size}")
+        size = (self.dataset.height, self.dataset.width)
+        shown = (self.view.crop_height or size[0], self.view.crop_width or size[1])
+        if shown[0] > size[0] or shown[1] > size[1]:
+            raise ValueError(f"the crop {shown[0]}x{shown[1]} exceeds the image {size}")
+        if min(shown) < self.method.smallest_view:
+            raise ValueError(
+                f"images of {shown[0]}x{shown[1]} are too small for the discriminator of {self.method.name}, which "
+                f"wants {self.method.smallest_view} pixels a side: larger images or crops (dataset, view)"
+            )
         return self
 
     @property

@@ -19,6 +19,7 @@ from trainer.spec import Mix, StrongAugmentation
 
 PLAIN = StrongAugmentation(jitter_probability=0, blur_probability=0)
 CONFIDENT = 0.968
+ICT = {"loss": "squared", "gate": "none", "unlabeled_weight": 0.3}
 
 
 class Recorder:
@@ -305,3 +306,23 @@ def test_the_teacher_is_copied_when_mixing_begins() -> None:
 def test_both_halves_of_the_batch_are_streams_of_their_own() -> None:
     streams = method_of().streams
     assert [(s.name, s.pool, s.batch) for s in streams] == [("labeled", "labeled", 1), ("unlabeled", "unlabeled", 3)]
+
+
+# --- ICT ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_ict_blends_both_outputs_of_the_teacher_by_the_share_of_their_images(share: float) -> None:
+    method = method_of(lambda class_map, *_: torch.full((3, 1, *class_map.shape[1:]), share), **ICT)
+    networks, student, _ = networks_of()
+    _, objective = objectives_of(method, networks, three_images())
+    image = three_images()
+    expected = total = 0.0
+    for n, y, x in ((n, y, x) for n in range(3) for y in range(2) for x in range(3)):
+        a, b = image[n, :, y, x].tolist(), image[(n + 1) % 3, :, y, x].tolist()
+        taught_a, taught_b = (oracles.softmax([8 * value for value in scores]) for scores in (a, b))
+        own = oracles.softmax([2 * (share * u + (1 - share) * v) for u, v in zip(a, b, strict=True)])
+        expected += sum((p - share * u - (1 - share) * v) ** 2 for p, u, v in zip(own, taught_a, taught_b, strict=True))
+        total += 1
+    torch.testing.assert_close(student.seen[1], share * image + (1 - share) * image.roll(-1, 0))
+    assert objective.loss.item() == pytest.approx(0.3 * expected / total, rel=1e-6)
