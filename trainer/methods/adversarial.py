@@ -61,7 +61,7 @@ class AdversarialMethod(Method):
     def objectives(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Iterator[Objective]:
         """The student's parts, then the discriminator's."""
         fakes: list[tuple[Tensor, Tensor]] = []  # probabilities [n, C, H, W] without gradient, valid_mask [n, H, W]
-        if self._is_adversarial(step) or self._is_self_taught(step):
+        if self._sees_unlabeled(step):
             probs, objective = self._on_unlabeled(networks, batches["unlabeled"], step)
             yield objective
             if self._spec.discriminator_sees_unlabeled:
@@ -75,8 +75,10 @@ class AdversarialMethod(Method):
         real = one_hot(truth, self._num_classes, fake.dtype)
         yield discriminator_objective(networks.discriminator, real, truth != IGNORE_INDEX, REAL)
 
-    def _is_adversarial(self, step: int) -> bool:
-        return self._spec.unlabeled_adversarial_weight > 0 and step >= self._spec.unlabeled_adversarial_start
+    def _sees_unlabeled(self, step: int) -> bool:
+        """As published: from the start on where either loss has a weight, though the self-taught one begins later."""
+        has_weight = self._spec.unlabeled_adversarial_weight > 0 or self._spec.self_taught_weight > 0
+        return has_weight and step >= self._spec.unlabeled_adversarial_start
 
     def _is_self_taught(self, step: int) -> bool:
         return self._spec.self_taught_weight > 0 and step >= self._spec.self_taught_start
@@ -99,11 +101,9 @@ class AdversarialMethod(Method):
         logits = networks.student(batch.image)
         probs = torch.softmax(logits, dim=1)
         judgement = networks.critic(probs)
-        loss, scalars = logits.new_zeros(()), dict[str, Tensor]()
-        if self._is_adversarial(step):
-            adversarial = judged_as(judgement, torch.ones_like(judgement, dtype=torch.bool), REAL)
-            scalars["unlabeled_adversarial_loss"] = whole_batch_mean(adversarial)
-            loss = loss + self._spec.unlabeled_adversarial_weight * adversarial
+        adversarial = judged_as(judgement, torch.ones_like(judgement, dtype=torch.bool), REAL)
+        scalars = {"unlabeled_adversarial_loss": whole_batch_mean(adversarial)}
+        loss = self._spec.unlabeled_adversarial_weight * adversarial
         if self._is_self_taught(step):
             trusted = torch.sigmoid(judgement.detach()) >= self._spec.self_taught_threshold
             self_taught = self_taught_loss(logits, trusted)

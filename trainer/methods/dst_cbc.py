@@ -146,7 +146,7 @@ def class_thresholds(samples: Sequence[np.ndarray], ratio: float) -> list[float]
         samples: for each class the confidences of the sampled pixels that were predicted as it, in any order.
         ratio: in (0, 1).
     Returns: of n rising confidences that at place n - 1 - floor(ratio n); 1 for a class without any.
-    Source: DST-CBC (docs/methods.md, card 6). Differs: a class without a sample stops the published code.
+    Source: DST-CBC (docs/methods.md, card 6). Differs: every `sample_every`-th pixel is counted within each image, theirs along the whole pass; a class without a sample stops the published code.
     """
     return [_threshold(np.sort(confidences), ratio) for confidences in samples]
 

@@ -84,6 +84,10 @@ class MethodPart(Part):
         """Height and width that a training image has at least."""
         return 1
 
+    def rarest_judgement(self, num_steps: int) -> int:
+        """The most steps that may lie between two judgements of a trial so long."""
+        return num_steps
+
     def forward_units(self, labeled_batch: int, unlabeled_batch: int) -> float:
         """Forward passes of one image that a step costs once all its parts play, a backward pass counting as two.
 
@@ -226,9 +230,19 @@ class DSTCBC(MethodPart):
         return self
 
     @property
+    def name(self) -> str:
+        """The word a trial id begins with."""
+        return "dstcbc"
+
+    @property
     def fewest_further_steps(self) -> int:
         """One for each round."""
         return len(self.label_ratios)
+
+    def rarest_judgement(self, num_steps: int) -> int:
+        """Where the best weights go on, every phase has a judgement to know them by."""
+        share = (num_steps - self.supervised_start) // len(self.label_ratios)
+        return num_steps if self.carry == "last" else min(self.supervised_start or share, share)
 
 
 Method = Annotated[Supervised | Mix | Adversarial | S4GAN | DSTCBC, Field(discriminator="kind")]

@@ -60,6 +60,12 @@ class TrialSpec(Part):
                 f"or less than the {self.method.fewest_further_steps} steps that have to follow: "
                 "lower it, or train longer (--set num_steps=…, --set method.supervised_start=…)"
             )
+        rarest = self.method.rarest_judgement(self.num_steps)
+        if self.evaluation.every > rarest and rarest < self.num_steps:
+            raise ValueError(
+                f"evaluation.every {self.evaluation.every} leaves a round without a judgement to carry its best weights "
+                f"on by: at most {rarest}, or --set method.carry=last"
+            )
         size = (self.dataset.height, self.dataset.width)
         shown = (self.view.crop_height or size[0], self.view.crop_width or size[1])
         if shown[0] > size[0] or shown[1] > size[1]:
