@@ -6,8 +6,6 @@ Maps are nested lists or anything that is indexed alike; keys are signed 64-bit 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-
-
 from math import exp, log
 from statistics import NormalDist, fmean, stdev
 

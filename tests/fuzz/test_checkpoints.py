@@ -371,7 +371,7 @@ def test_a_trial_with_an_unfit_state_is_refused_and_trains_after_a_restart(small
     run_trial(spec, options, StopAt(4))
     newest = find_commits(storage, spec.trial_id)[0]
     folder = attempt_path(spec.trial_id, newest.attempt, checkpoint_name(newest.step))
-    content = to_bytes({"trial": {"networks": {}, "optimizers": {}, "teacher": None}, "window": {}})
+    content = to_bytes({"trial": {"networks": {}, "optimizers": {}, "teacher": None, "round": {}}, "window": {}})
     storage.write(f"{folder}/state.pt", content)
     change_sealed(
         storage, f"{folder}/commit.json", lambda body: body["files"].update({"state.pt": sealed_file(content)})

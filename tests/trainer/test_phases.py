@@ -16,14 +16,15 @@ from trainer.loop import Cadence, evaluation_record, rate_factor, train
 from trainer.methods.base import Action, Phase, PoolPart, phase_at
 from trainer.phases import at_work, enter
 from trainer.records import EvaluationRecord
-from trainer.spec import SGD
+from trainer.spec import SGD, Evaluation
 from trainer.trial import Best, Trial
 
 
 def dst_cbc(small_data: Path, **fields: Any) -> Trial:
     """Two supervised steps and two rounds of two steps; `fields` are the method's."""
     method = small_method("dst_cbc").model_copy(update=fields)
-    return small_trial(small_spec("dst_cbc", method=method, optimizer=SGD(learning_rate=0.1)), small_data)
+    changes = {"method": method, "optimizer": SGD(learning_rate=0.1), "evaluation": Evaluation(every=1)}
+    return small_trial(small_spec("dst_cbc", **changes), small_data)
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def test_trial_ids_begin_with_the_word_people_use() -> None:
         "ict",
         "adversarial",
         "s4gan",
-        "dst_cbc",
+        "dstcbc",
     }
 
 

@@ -22,7 +22,8 @@ class DSTCBCMethod(Method):
     """A supervised start, then rounds: label the pool, and train anew on labels and pseudo labels together.
 
     Source: Feng et al. 2020, arXiv:2004.08514, first version, in the form of DST-CBC's branch dst-cbc (docs/methods.md,
-    card 6): labelled and pseudo-labelled images share one forward. Differs: rounds are counted in steps, not epochs.
+    card 6): labelled and pseudo-labelled images share one forward. Differs: rounds are counted in steps, not epochs,
+    and every `sample_every`-th pixel within each image, theirs along the whole pass.
     """
 
     def __init__(self, spec: DSTCBC, *, labeled_batch: int, unlabeled_batch: int, num_steps: int) -> None:
@@ -146,7 +147,7 @@ def class_thresholds(samples: Sequence[np.ndarray], ratio: float) -> list[float]
         samples: for each class the confidences of the sampled pixels that were predicted as it, in any order.
         ratio: in (0, 1).
     Returns: of n rising confidences that at place n - 1 - floor(ratio n); 1 for a class without any.
-    Source: DST-CBC (docs/methods.md, card 6). Differs: every `sample_every`-th pixel is counted within each image, theirs along the whole pass; a class without a sample stops the published code.
+    Source: DST-CBC (docs/methods.md, card 6). Differs: a class without a sample stops the published code.
     """
     return [_threshold(np.sort(confidences), ratio) for confidences in samples]
 

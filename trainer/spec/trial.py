@@ -63,8 +63,8 @@ class TrialSpec(Part):
         rarest = self.method.rarest_judgement(self.num_steps)
         if self.evaluation.every > rarest and rarest < self.num_steps:
             raise ValueError(
-                f"evaluation.every {self.evaluation.every} leaves a round without a judgement to carry its best weights "
-                f"on by: at most {rarest}, or --set method.carry=last"
+                f"evaluation.every {self.evaluation.every} leaves a round without a judgement to carry its best "
+                f"weights on by: at most {rarest}, or --set method.carry=last"
             )
         size = (self.dataset.height, self.dataset.width)
         shown = (self.view.crop_height or size[0], self.view.crop_width or size[1])
