@@ -27,7 +27,7 @@ class ByColour(nn.Module):
 
 
 def with_second(student: nn.Module, second: nn.Module) -> Networks:
-    """A student and a discriminator, which is its critic too, as build.py has it."""
+    """A student and a discriminator, which is its critic too, as build/ has it."""
     return Networks(student, None, second, as_critic(second))
 
 

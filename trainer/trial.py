@@ -55,7 +55,7 @@ class Best:
 
 @dataclass(slots=True)
 class Trial:
-    """All that one rank trains with, wired up by build.py.
+    """All that one rank trains with, wired up by build/.
 
     `labels_digest` names the labels that the current round trains on, `best` what a coming phase may go on from,
     `predict` what a network sees at once of an image that it is judged on.

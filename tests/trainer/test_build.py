@@ -43,7 +43,7 @@ old_name = pytest.mark.filterwarnings("ignore:`broadcast_buffers` is deprecated:
 def two_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A real group of this process alone that says it has two ranks."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    monkeypatch.setattr("trainer.build.world_size", lambda: 2)
+    monkeypatch.setattr("trainer.build.trials.world_size", lambda: 2)
     yield
     dist.destroy_process_group()
 
