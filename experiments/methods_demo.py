@@ -4,7 +4,8 @@ Command: `mixgrid run demo_methods`.
 Cost: 22 trials of 240 steps on two CPU cores, no GPU; docs/log.md has the time.
 Expected: every cell ends with a finite number. This is a demonstration on drawn scenes: it says that each method goes
 the way from table to number, and nothing about which is better on real images.
-Starts and lengths are scaled to the short run; what is published for 40,000 steps is in `experiments/table1.py`.
+Starts, lengths and discriminators are scaled to the short run; what is published for 40,000 steps is in
+`experiments/table1.py`.
 """
 
 from fractions import Fraction
@@ -18,6 +19,7 @@ from trainer.spec import (
     Adversarial,
     ComplexMask,
     CowMask,
+    Discriminator,
     Evaluation,
     Mix,
     Supervised,
@@ -45,8 +47,8 @@ DEMO_METHODS = Table(
     ),
     rows=(
         Row("Supervised", Supervised(), group=1),
-        Row("Adversarial", Adversarial(self_taught_start=_START), group=2),
-        Row("s4GAN", S4GAN(), group=2),
+        Row("Adversarial", Adversarial(self_taught_start=_START, discriminator=Discriminator(width=16)), group=2),
+        Row("s4GAN", S4GAN(discriminator=Discriminator(learning_rate=1e-5, width=16)), group=2),
         # Five rounds of 36 steps follow.
         Row("DST-CBC", DSTCBC(supervised_start=_START), group=2),
         Row("French et al. (CutMix)", _METHODS["French et al. (CutMix)"], group=3),

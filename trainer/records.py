@@ -692,6 +692,7 @@ _NOT_DECIDING = {
     "options.py",
     "preview.py",
     "records.py",
+    "telling.py",
     "remote.py",
     "run.py",
     "watchdog.py",

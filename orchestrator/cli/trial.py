@@ -54,8 +54,8 @@ def doctor(
     import torch
 
     from trainer.data.cache import cache_folder
+    from trainer.machine import versions
     from trainer.models.weights import known_files
-    from trainer.run import versions
 
     for name, version in versions().items():
         print(f"{name:<12} {version}")

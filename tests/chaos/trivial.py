@@ -20,7 +20,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import trainer.run
+import trainer.attempt
+import trainer.digests
 from trainer.data.cache import CachedSplit
 from trainer.data.splits import Split
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
@@ -196,9 +197,9 @@ OnBuild = Callable[[TrialSpec], Callable[[int], None]]
 def trivial_world(on_build: OnBuild) -> Iterator[pytest.MonkeyPatch]:
     """Let `run_trial` build trivial trials; more may be patched for as long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.run, "open_data", open_trivial_data)
-        patch.setattr(trainer.run, "build_trial", lambda spec, *_, **__: build_trivial_trial(spec, on_build(spec)))
-        patch.setattr(trainer.run, "code_digest", _code_digest)
+        patch.setattr(trainer.attempt, "open_data", open_trivial_data)
+        patch.setattr(trainer.attempt, "build_trial", lambda spec, *_, **__: build_trivial_trial(spec, on_build(spec)))
+        patch.setattr(trainer.digests, "code_digest", _code_digest)
         yield patch
 
 

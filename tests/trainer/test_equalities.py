@@ -61,7 +61,7 @@ def break_and_resume(spec: TrialSpec, options: RunOptions, step: int) -> None:
     """What each rank does: train as far as a step is safe, and go on from there as another attempt."""
     with pytest.MonkeyPatch.context() as patch:
         if step == spec.num_steps:
-            patch.setattr("trainer.run.Attempt._finish", die)
+            patch.setattr("trainer.attempt.Attempt._finish", die)
             with pytest.raises(Killed):
                 run_trial(spec, options, NoHost())
         else:
@@ -174,7 +174,7 @@ def test_a_trial_killed_before_its_result_only_writes_it(
 ) -> None:
     room = open_room("classmix")
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.run.Attempt._finish", die)
+        patch.setattr("trainer.attempt.Attempt._finish", die)
         with pytest.raises(Killed):
             room.run()
     assert trial_state(room.storage, room.spec.trial_id).step == 6

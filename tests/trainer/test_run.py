@@ -15,10 +15,12 @@ from PIL import Image
 
 from tests.contracts import SMALL, Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
 from tests.worlds import run_ranks
+from trainer.attempt import Attempt, ran_out_of_memory, weights_folder
 from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
 from trainer.journal import NonFiniteLoss
+from trainer.machine import choose_device
 from trainer.records import (
     Manifest,
     Storage,
@@ -32,15 +34,7 @@ from trainer.records import (
     trial_path,
     trial_state,
 )
-from trainer.run import (
-    Attempt,
-    Outcome,
-    choose_device,
-    failure_reason,
-    ran_out_of_memory,
-    run_trial,
-    weights_folder,
-)
+from trainer.run import Outcome, failure_reason, run_trial
 from trainer.spec import SGD, DeepLabV2, Evaluation, RunOptions, TinyNetwork, TrialSpec
 from trainer.trial import Trial
 from trainer.watchdog import Watchdog
@@ -184,7 +178,7 @@ def test_a_failed_trial_that_is_mended_has_no_failure_left(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.run.train", raise_(TypeError("a slip in the code")))
+        patch.setattr("trainer.attempt.train", raise_(TypeError("a slip in the code")))
         assert run(options) == Outcome("failed", "error: a slip in the code")
     assert trial_state(storage, SPEC.trial_id).kind == "failed"
     assert run(options) == Outcome("done")
@@ -203,7 +197,7 @@ def raise_(error: BaseException) -> Callable[..., None]:
 def test_the_trace_of_a_failure_ends_with_its_cause(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.run.train", raise_(ValueError("x" * 9000)))
+    monkeypatch.setattr("trainer.attempt.train", raise_(ValueError("x" * 9000)))
     run(options)
     failure = read_failure(storage, SPEC.trial_id)
     assert (len(failure.message), len(failure.trace_tail)) == (2000, 4000)
@@ -311,7 +305,7 @@ def test_a_hung_trial_says_so_and_is_ended(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = threading.Event()
-    monkeypatch.setattr("trainer.run.Watchdog", partial(Watchdog, end=ended.set))
+    monkeypatch.setattr("trainer.attempt.Watchdog", partial(Watchdog, end=ended.set))
     monkeypatch.setattr("trainer.keeper.seal_checkpoint", lambda *_: ended.wait(20.0))
     run(options.model_copy(update={"hang_seconds": 3.0}))
     (ending,) = read_endings(storage, SPEC.trial_id, attempts(storage)[0])
@@ -400,7 +394,7 @@ def test_lack_of_memory_on_another_device_does_not_count(storage: Storage, optio
 def train_with_other_code_on_rank_1(options: RunOptions) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if dist.get_rank() == 1:
-            patch.setattr("trainer.run.code_digest", lambda: "f" * 64)
+            patch.setattr("trainer.digests.code_digest", lambda: "f" * 64)
         outcome = run_trial(SPEC, options, NoHost())
     assert outcome.kind == "refused"
     assert "the ranks of this trial do not have the same code" in outcome.message
@@ -416,7 +410,7 @@ def test_ranks_with_other_code_are_refused_on_every_rank(options: RunOptions, st
 def read_nothing_on_rank_0(options: RunOptions) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if dist.get_rank() == 0:
-            patch.setattr("trainer.run.newest_checkpoint", raise_(OSError("storage away")))
+            patch.setattr("trainer.attempt.newest_checkpoint", raise_(OSError("storage away")))
         with pytest.raises(OSError, match="storage away"):
             run_trial(SPEC, options, NoHost())
 
@@ -497,10 +491,10 @@ def test_a_half_done_trial_whose_digests_changed_is_refused_with_the_cure(
 
 def pretend_change(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     """Let the digests of the next attempt differ in one field."""
-    import trainer.run
+    import trainer.attempt
 
-    true_digests = trainer.run.digests_of
-    monkeypatch.setattr("trainer.run.digests_of", lambda *a: true_digests(*a).model_copy(update={field: "another"}))
+    true_digests = trainer.attempt.digests_of
+    monkeypatch.setattr("trainer.attempt.digests_of", lambda *a: true_digests(*a).model_copy(update={field: "another"}))
 
 
 def test_a_change_that_is_accepted_goes_on(
@@ -528,7 +522,7 @@ def test_one_changed_pixel_is_a_change_of_the_data(options: RunOptions, small_da
 
 def test_a_changed_file_of_code_is_a_change_of_the_code(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     run(options, host=StopAt(3))
-    monkeypatch.setattr("trainer.run.code_digest", lambda: "f" * 64)
+    monkeypatch.setattr("trainer.digests.code_digest", lambda: "f" * 64)
     assert "these have changed: code (" in run(options).message
 
 

@@ -1,0 +1,54 @@
+"""What a trial runs on: its device, how exact it is, the versions of its libraries."""
+
+import os
+import platform
+
+import torch
+
+from trainer.errors import SetupError
+from trainer.spec import RunOptions
+
+
+def make_deterministic(wanted: bool) -> None:
+    """Ask torch for kernels whose sums have a fixed order: on a GPU it costs time, on the CPU they are so anyway."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.deterministic = wanted
+
+
+def choose_device(options: RunOptions) -> torch.device:
+    """The device of this rank. Raises: SetupError where a device is asked for that is not there."""
+    if options.device == "cpu" or (options.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise SetupError("device 'cuda' is asked for, but torch finds no CUDA device here: use --device cpu or auto")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    index = local_rank if torch.cuda.device_count() > local_rank else 0
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Say whether CUDA may round the factors of float32 products to TF32; torch's own default differs by operation."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def device_name(device: str) -> str:
+    """What a person calls the device."""
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu ({platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """The libraries whose release may move a number."""
+    import numpy
+    import PIL
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+        "cuda": torch.version.cuda or "none",
+    }
