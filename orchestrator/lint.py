@@ -208,11 +208,6 @@ def _of_rounds(spec: TrialSpec, method: DSTCBC) -> Iterator[str]:
     log = RunOptions().log_interval(spec.num_steps)
     if length < log:
         yield f"rounds of {length} steps are shorter than one log interval ({log} steps)"
-    if method.carry == "best" and spec.evaluation.every > length:
-        yield (
-            f"evaluation.every {spec.evaluation.every} is more than a round's {length} steps: "
-            "method.carry = best has nothing to choose from"
-        )
 
 
 def _of_blocks(spec: TrialSpec, mask: ComplexMask) -> Iterator[str]:

@@ -60,4 +60,4 @@ def test_a_run_that_cannot_begin_says_where_its_log_is(tmp_path: Path) -> None:
     drill = Drill(PASSED.cell, ("no-such-table",), tmp_path, 20)
     with pytest.raises(DrillError, match=f"exit code 2: see run.log below {tmp_path}"):
         drill.run(1, say=lambda _text: None)
-    assert "known are camvid" in (tmp_path / "in-peace/run.log").read_text()
+    assert "camvid, demo" in (tmp_path / "in-peace/run.log").read_text()

@@ -240,6 +240,7 @@ def test_at_fraction_one_and_with_a_list_nothing_is_drawn() -> None:
             "sigma_min <= sigma_max",
         ),
         ({"method": {"kind": "magic"}}, "magic"),
+        ({"method": {"kind": "dst_cbc", "carry": "best"}, "evaluation": {"every": 6401}}, "at most 6400"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused_with_its_reason(fields: dict[str, Any], message: str) -> None:
