@@ -25,6 +25,7 @@ from trainer.journal import Journal
 from trainer.keeper import StorageKeeper
 from trainer.loop import Cadence, train
 from trainer.machine import allow_tf32, choose_device, device_name, make_deterministic, versions
+from trainer.methods.base import phase_at
 from trainer.models.recompute import recompute_activations
 from trainer.preview import picture_row, png_of, scale_for
 from trainer.records import (
@@ -151,7 +152,8 @@ class Attempt:
         evaluations = [record for record in records if isinstance(record, EvaluationRecord)]
         refuse_unfit(trial, state, evaluations, step=commit.step)
         trial.load_state_dict(state["trial"])
-        if trial.labels_digest is not None:
+        is_round_going_on = phase_at(trial.method.phases, commit.step).first_step != commit.step
+        if trial.labels_digest is not None and is_round_going_on:
             trial.use_pool_labels(
                 labels_of_checkpoint(self.storage, trial_id=self.spec.trial_id, sha256=trial.labels_digest)
             )

@@ -13,9 +13,13 @@ import pytest
 from tests.contracts import TRIALS, Killed, KilledAt, StopAt, small_options, small_spec
 from tests.rooms import Finished, Room
 from tests.worlds import run_ranks, train_all
+from trainer.data.pool_labels import PoolLabels
 from trainer.host import NoHost
+from trainer.methods.base import Network, PoolPart
+from trainer.methods.dst_cbc import DSTCBCMethod
 from trainer.records import (
     Manifest,
+    Storage,
     attempt_path,
     read_segments,
     trial_path,
@@ -275,3 +279,67 @@ def test_a_trial_stopped_on_two_ranks_goes_on_alone(open_room: Open, unbroken: C
     for mine, alone in zip(room.finished().records, unbroken("classmix").records, strict=True):
         assert mine.step == alone.step
         assert getattr(mine, "scalars", {}) == pytest.approx(getattr(alone, "scalars", {}), rel=1e-9)
+
+
+# --- labels of a round --------------------------------------------------------------------------------------------
+
+
+def dying_at(suffix: str, *, is_written: bool) -> Callable[..., None]:
+    """A `Storage.write` that dies at the first file of a round's labels of that suffix, before or after writing it."""
+    write = Storage.write
+
+    def dying(storage: Storage, path: str, content: bytes) -> None:
+        is_fatal = "/labels/" in path and path.endswith(suffix)
+        if is_written or not is_fatal:
+            write(storage, path, content)
+        if is_fatal:
+            raise Killed
+
+    return dying
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("suffix", [".arrow", ".json"])
+@pytest.mark.parametrize("name", ["dst_cbc", "dst_cbc going on from its best"])
+def test_a_death_while_labels_of_a_round_are_kept_changes_nothing(
+    name: str, suffix: str, is_written: bool, open_room: Open, unbroken: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = open_room(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", dying_at(suffix, is_written=is_written))
+        with pytest.raises(Killed):
+            room.run()
+    assert room.run() == Outcome("done")
+    assert room.finished().equals(unbroken(name))
+
+
+def test_labels_that_were_kept_are_not_made_again(open_room: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = open_room("dst_cbc")
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "write", dying_at(".json", is_written=True))
+        with pytest.raises(Killed):
+            room.run()
+    made: list[int] = []
+    label_pool = DSTCBCMethod.label_pool
+
+    def noting(method: DSTCBCMethod, student: Network, pool: PoolPart, step: int) -> PoolLabels:
+        made.append(step)
+        return label_pool(method, student, pool, step)
+
+    monkeypatch.setattr(DSTCBCMethod, "label_pool", noting)
+    assert room.run() == Outcome("done")
+    assert made == [4]  # the round after two steps had its labels
+
+
+@pytest.mark.parametrize("place", ["within a round", "at its start"])
+def test_a_checkpoint_without_the_labels_of_its_round_is_refused(place: str, open_room: Open) -> None:
+    room = open_room("dst_cbc")
+    assert room.run(StopAt({"within a round": 3, "at its start": 4}[place])).kind == "stopped"
+    for name in room.storage.names(trial_path(room.spec.trial_id, "labels")):
+        room.storage.remove(trial_path(room.spec.trial_id, "labels", name))
+    outcome = room.run()
+    if place == "within a round":
+        assert outcome.kind == "refused"
+        assert "gone or damaged" in outcome.message
+    else:
+        assert outcome == Outcome("done")  # the next round has labels of its own
