@@ -49,7 +49,7 @@ def mix_panels(
     for title, mask in masks:
         mix_mask = mask(legal, keys, batch_key)
         mixed = blend(mix_mask, images, next_of_global_batch(images))
-        mixed_map = torch.where(mix_mask.squeeze(1).bool(), class_maps, next_of_global_batch(class_maps))
+        mixed_map = torch.where(mix_mask.squeeze(1) >= 0.5, class_maps, next_of_global_batch(class_maps))
         area = float(mix_mask[0].mean())
         rows.append(
             [

@@ -85,3 +85,10 @@ def test_the_sheet_is_a_png_that_holds_every_picture() -> None:
 
 def test_small_pictures_are_enlarged_until_titles_fit() -> None:
     assert [scale_for(width) for width in (32, 64, 128, 255, 256, 1024)] == [8, 4, 2, 2, 1, 1]
+
+
+def test_a_blend_shows_the_classes_of_the_image_it_has_more_of() -> None:
+    for share, more in ((0.01, 1), (0.6, 0)):
+        row = panels_of(("ict", lambda class_map, _keys, _key, share=share: torch.full((2, 1, 4, 4), share)))[1]
+        palette = np.vstack([PALETTE, np.zeros((252, 3), np.uint8)])
+        assert row[2][1].tolist() == palette[CLASS_MAPS[more].numpy()].tolist()
