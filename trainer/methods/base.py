@@ -148,7 +148,7 @@ class Method(ABC):
             pool: this rank's share; what is returned covers all ranks'.
             step: updates done so far.
         """
-        raise NotImplementedError(f"{type(self).__name__} has a phase that labels the pool, but does not say how")
+        raise TypeError(f"{type(self).__name__} has a phase that labels the pool, but does not say how")
 
     def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
         """Titled images [3, H, W] in [0, 1] of what the method makes of a batch; called on every rank."""
