@@ -45,6 +45,7 @@ class TableError(ValueError):
 
 MOST_SEEDS = 10_000
 _IDENTITY = ("label_fraction", "seed")
+_OF_MANY_KINDS = ("dataset", "network", "method", "mask", "optimizer", "schedule")
 
 
 def is_a_line(text: str) -> str:
@@ -394,10 +395,19 @@ def readable(error: ValidationError) -> str:
     """A validation error in one line: field, what was given, what is wrong."""
     parts = []
     for item in error.errors(include_url=False):
-        place = ".".join(str(word) for word in item["loc"]) or "the spec"
+        place = ".".join(_as_set(item["loc"])) or "the spec"
         message = item["msg"].removeprefix("Value error, ")
         parts.append(f"{place}: {message}" + (f" (given: {_shown(item['input'])})" if item["loc"] else ""))
     return clipped("; ".join(parts), 2000)
+
+
+def _as_set(place: Sequence[int | str]) -> Iterator[str]:
+    """The words of a place as `--set` takes them: without the kind that pydantic puts behind a field of many kinds."""
+    before = ""
+    for word in map(str, place):
+        if before not in _OF_MANY_KINDS:
+            yield word
+        before = word
 
 
 def clipped(text: str, length: int = 200) -> str:

@@ -215,3 +215,11 @@ def test_what_is_no_deviation_is_refused(bad: tuple[object, ...]) -> None:
 def test_a_deviation_in_a_field_that_is_not_there_is_refused() -> None:
     with pytest.raises(TableError, match="deviates in method.pairs, but has no such field"):
         table_of(Row("A", Supervised(), deviations_at=((EIGHTH, "method.pairs", "cyclic"),))).cells()
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"), [("method.gate=pixle", "method.gate"), ("optimizer.momentum=2", "optimizer.momentum")]
+)
+def test_a_bad_value_is_named_as_it_was_set(setting: str, place: str) -> None:
+    with pytest.raises(TableError, match=f": {place}: Input should be"):
+        DEMO.changed([setting])

@@ -46,12 +46,7 @@ class AdversarialMethod(Method):
     @property
     def streams(self) -> tuple[Stream, ...]:
         """Labelled and unlabelled images, and labelled ones whose truth the discriminator sees."""
-        labeled, unlabeled = self._batches
-        return (
-            Stream("labeled", "labeled", labeled),
-            Stream("unlabeled", "unlabeled", unlabeled),
-            Stream("truth", "labeled", labeled),
-        )
+        return streams_with_truth(*self._batches)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -114,6 +109,15 @@ class AdversarialMethod(Method):
             loss = loss + self._spec.self_taught_weight * self_taught
         scalars["unlabeled_loss"] = whole_batch_mean(loss)
         return probs.detach(), Objective("student", loss, scalars)
+
+
+def streams_with_truth(labeled_batch: int, unlabeled_batch: int) -> tuple[Stream, ...]:
+    """What a method with a discriminator reads; "truth" has an order of its own, as the third loader of both codes."""
+    return (
+        Stream("labeled", "labeled", labeled_batch),
+        Stream("unlabeled", "unlabeled", unlabeled_batch),
+        Stream("truth", "labeled", labeled_batch),
+    )
 
 
 def self_taught_loss(logits: Tensor, trusted: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from trainer.losses import (
     global_mean,
     whole_batch_mean,
 )
-from trainer.methods.adversarial import FAKE, REAL, one_hot
+from trainer.methods.adversarial import FAKE, REAL, one_hot, streams_with_truth
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.methods.supervised import supervised_objective
 from trainer.randomness import key_of, sample_keys
@@ -46,12 +46,7 @@ class S4GANMethod(Method):
     @property
     def streams(self) -> tuple[Stream, ...]:
         """Labelled and unlabelled images, and labelled ones that the discriminator sees with their truth."""
-        labeled, unlabeled = self._batches
-        return (
-            Stream("labeled", "labeled", labeled),
-            Stream("unlabeled", "unlabeled", unlabeled),
-            Stream("truth", "labeled", labeled),
-        )
+        return streams_with_truth(*self._batches)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
