@@ -1,6 +1,7 @@
 """The doors between rooms, each kept in a fresh interpreter that refuses the wrong imports."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,18 @@ def test_the_loop_names_no_method_model_or_dataset() -> None:
         constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not {str(value).lower() for value in constants} & words, path
         assert "isinstance" not in code, path
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout")
+def test_no_source_file_is_hidden_from_git() -> None:
+    """A package named like an ignored folder would be missing from every clone."""
+    files = [str(path.relative_to(ROOT)) for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*.py")]
+    asked = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        input="\n".join(files),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (asked.returncode, asked.stdout) == (1, ""), asked.stderr
