@@ -111,7 +111,8 @@ class CellSummary:
 
     `mean` and `std` (of the sample, ddof 1) in [0, 1], NaN where n is too small for them. `values` are sorted, `scores`
     are (seed, value) in the order of the table, `absent` are (seed, state) of the seeds that are in no mean: failed,
-    partial, missing, running, or undefined where a done trial has no defined mean IoU.
+    partial, missing, running, or undefined where a done trial has no defined mean IoU. `stale` are (seed, what has
+    changed since) of the seeds that are in the mean all the same.
     """
 
     row: str
@@ -123,6 +124,7 @@ class CellSummary:
     scores: tuple[tuple[int, float], ...]
     absent: tuple[tuple[int, str], ...]
     trial_ids: tuple[str, ...]
+    stale: tuple[tuple[int, str], ...] = ()
 
     @property
     def n(self) -> int:
@@ -203,7 +205,16 @@ def _summary(cells: pd.DataFrame, values: Mapping[tuple[str, str], float]) -> Ce
     ordered = tuple(sorted(value for _, value in scores))
     mean, std = mean_and_std(ordered)
     return CellSummary(
-        row, fraction, mean, std, len(cells), ordered, tuple(scores), tuple(absent), tuple(cells["trial_id"])
+        row,
+        fraction,
+        mean,
+        std,
+        len(cells),
+        ordered,
+        tuple(scores),
+        tuple(absent),
+        tuple(cells["trial_id"]),
+        stale=tuple((seed, text) for seed, text in zip(cells["seed"].tolist(), cells["stale"], strict=True) if text),
     )
 
 

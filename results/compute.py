@@ -45,7 +45,8 @@ class Line:
 class ComputedTable:
     """All that a format needs: cells by line and fraction, what they were measured on, and what to be wary of.
 
-    `selection` is the heading's, and that of every line that is not marked as having its own. `leaders` holds per
+    `selection` is the heading's, and that of every line that is not marked as having its own; `reference_row` is the
+    row that others are compared with. `leaders` holds per
     fraction the row printed in bold, `counts` labelled images by fraction, `code` the code digests
     by trial, `trials` the frame of cells, `chosen` the result lines at the chosen steps, `overrides` the fields changed
     from the declared table, `warnings` lines for a person.
@@ -56,6 +57,7 @@ class ComputedTable:
     is_demonstration: bool
     overrides: tuple[str, ...]
     selection: Selection
+    reference_row: str | None
     fractions: tuple[str, ...]
     counts: Mapping[str, int]
     num_seeds: int
@@ -100,6 +102,7 @@ def compute_table(
         is_demonstration=table.is_demonstration,
         overrides=tuple(f"{path}={value}" for path, value in table.overrides),
         selection=selection,
+        reference_row=table.reference_row,
         fractions=fractions,
         counts={str(f): n for f, n in counts.items()} if counts is not None else labeled_counts(frames),
         num_seeds=len(table.seeds),

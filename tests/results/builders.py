@@ -66,6 +66,7 @@ class TableStub:
     name: str = "stub"
     title: str = "A table for tests"
     published: str | None = None
+    reference_row: str | None = None
     is_demonstration: bool = False
     overrides: tuple[tuple[str, object], ...] = ()
     frame: FrameStub = FrameStub()
