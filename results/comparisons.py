@@ -40,7 +40,7 @@ class PairedTest:
 
     `n` of `declared` units are used (pairs, or seeds); `difference` is their mean in points, NaN for none. `p` is None
     where nothing can be tested; `smallest_p` is the smallest that so many units could give, 0 where there is no limit.
-    The two `_holm` are those after Holm over the `family` of rows tested in the same way.
+    The two `_holm` are those after Holm over the `family` of rows that are compared, those without a p included.
     """
 
     n: int
@@ -224,17 +224,19 @@ def _test_seeds(means: Sequence[float], declared: int) -> PairedTest:
 
 
 def _adjusted(tests: Sequence[PairedTest]) -> list[PairedTest]:
-    """Adjust by Holm over the tests that have a p.
+    """Adjust by Holm over all rows that are compared, so that a table half done claims no more easily than a whole one.
 
     Holm's p rises with every p that goes in, so the smallest that a row could reach is Holm's of the smallest ones.
     """
-    tested = [(test.p, test.smallest_p) for test in tests if test.p is not None]
-    found = iter(zip(holm([p for p, _ in tested]), holm([smallest for _, smallest in tested]), strict=True))
-    return [test if test.p is None else _with_holm(test, *next(found), len(tested)) for test in tests]
+    family = [test for test in tests if test is not NOT_TESTED]
+    found = holm([1.0 if test.p is None else test.p for test in family])
+    smallest = iter(zip(found, holm([test.smallest_p for test in family]), strict=True))
+    return [test if test is NOT_TESTED else _with_holm(test, *next(smallest), len(family)) for test in tests]
 
 
 def _with_holm(test: PairedTest, p_holm: float, smallest_p_holm: float, family: int) -> PairedTest:
-    return replace(test, p_holm=p_holm, smallest_p_holm=smallest_p_holm, family=family)
+    known = None if test.p is None else p_holm
+    return replace(test, p_holm=known, smallest_p_holm=smallest_p_holm, family=family)
 
 
 # --- with published values ----------------------------------------------------------------------------------------

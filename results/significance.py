@@ -115,9 +115,9 @@ def sign_flip_p(differences: Sequence[int]) -> float:
     """The two-sided p value of a sum when each difference was as likely to have the other sign.
 
     Exact for up to EXACT_PAIRS differences that are not zero. Beyond that their sizes are rounded to a grid, whose sums
-    are counted without a draw, and every doubt is counted against a difference: never too small, and at 100
-    differences some thousandths of itself too large. Random flips would depend on their draws, and cannot resolve a
-    p below one in their number.
+    are counted without a draw, and every doubt is counted against a difference: never too small, and as measured less
+    than 0.1 % of itself too large at 100 differences, 2 % at 400. Random flips would depend on their draws, and cannot
+    resolve a p below one in their number.
 
     Args:
         differences: whole numbers of some small unit, so that sums are exact and ties are ties in any order.

@@ -64,21 +64,21 @@ def sentences(
     *,
     reference: str | None = None,
     margin_points: float = MARGIN_POINTS,
-    varies: str = UNKNOWN_VARIATION,
+    varies: str | None = None,
 ) -> tuple[str, ...]:
     """The statistics in plain English, a point a line: what varies, each row, each row's published values.
 
     Args:
         reference: a row's label instead of the table's own reference row.
         margin_points: up to where a difference from a published value counts as none.
-        varies: as `what_varies` says it.
+        varies: as `what_varies` says it; None: nobody looked.
     Raises: ValueError for a reference that is no row and a margin that is not above 0.
     """
     compared = compare_with_reference(table, reference)
     published = compare_with_published(table, margin_points)
     said = (
         *([DEMONSTRATION] if table.is_demonstration else []),
-        f"Between the runs of a cell {varies}",
+        f"Between the runs of a cell {varies or UNKNOWN_VARIATION}",
         *_said_of_stale(table),
         *_said_of_reference(table, reference, compared),
         *map(comparison_sentence, compared),
@@ -150,7 +150,7 @@ def _shortcomings(comparison: Comparison) -> Iterable[str]:
     pairs, seeds = comparison.pairs, comparison.seeds
     if pairs.smallest_p_holm is not None and pairs.smallest_p_holm > LEVEL:
         after = f", {_p(pairs.smallest_p_holm)} after Holm" if pairs.smallest_p_holm > pairs.smallest_p else ""
-        yield f"{_count(pairs.n, 'pair')} cannot give a sign-flip p below {_p(pairs.smallest_p)}{after}"
+        yield f"the signs of {_count(pairs.n, 'pair')} cannot give a p below {_p(pairs.smallest_p)}{after}"
     if seeds.n < FEWEST_SEEDS:
         yield f"{_count(seeds.n, 'seed')} with every fraction, of {FEWEST_SEEDS} that are needed"
     elif seeds.p is None:
@@ -188,8 +188,15 @@ def _said_of_published(found: Sequence[Equivalence]) -> Iterable[str]:
         return
     yield (
         f"Cells are tested for equivalence with their published value within {found[0].margin:g} points of mean IoU "
-        f"(two one-sided t tests at {LEVEL}, cell by cell, not corrected for the number of cells)"
+        f"(two one-sided t tests at {LEVEL}, cell by cell, not corrected for the number of cells). One that is not "
+        f"equivalent is different where a two-sided t test shows it at {LEVEL}, else undecided"
     )
+    yield from _said_of_noise(found)
+    for row, cells in groupby(found, key=lambda cell: cell.row):
+        yield f"{one_line(row)} and its published values: {'; '.join(map(equivalence_words, cells))}"
+
+
+def _said_of_noise(found: Sequence[Equivalence]) -> Iterable[str]:
     if any(cell.is_fixed for cell in found):
         yield (
             "A published value whose std or number of runs is not known is taken as a fixed number: its own noise is "
@@ -200,8 +207,6 @@ def _said_of_published(found: Sequence[Equivalence]) -> Iterable[str]:
             "Where both are known the test counts the noise of both means (Welch), the published std being taken as "
             "that of a sample (n - 1)"
         )
-    for row, cells in groupby(found, key=lambda cell: cell.row):
-        yield f"{one_line(row)} and its published values: {'; '.join(map(equivalence_words, cells))}"
 
 
 def equivalence_words(cell: Equivalence) -> str:

@@ -31,11 +31,14 @@ def print_statistics(
     """
     from results.statistics import compare_with_reference, sentences
 
-    known = {} if varies is None else {"varies": varies}
-    words = sentences(table, reference=reference, margin_points=margin_points, **known)
+    words = sentences(table, reference=reference, margin_points=margin_points, varies=varies)
+    console.print(
+        "95 % intervals of the means (Student's t over seeds), mean IoU in percent", style="bold", highlight=False
+    )
     console.print(_intervals(table))
     if compared := compare_with_reference(table, reference):
-        console.print()
+        title = f"rows against {escape(compared[0].reference)}, in points of mean IoU"
+        console.print(f"\n{title}", style="bold", highlight=False)
         console.print(_comparisons(compared))
     console.print()
     for sentence in words:
@@ -45,7 +48,7 @@ def print_statistics(
 def _intervals(table: "ComputedTable") -> RichTable:
     from results.compute import header, marked_label
 
-    view = _view("95 % intervals of the means (Student's t over seeds), mean IoU in percent", header(table))
+    view = _view(header(table))
     for line in table.lines:
         view.add_row(escape(marked_label(table, line)), *map(_interval_words, line.cells))
     return view
@@ -64,14 +67,14 @@ def _interval_words(cell: "CellSummary | None") -> str:
 def _comparisons(compared: "Sequence[Comparison]") -> RichTable:
     from results.statistics import COMPARISON_HEADINGS, comparison_figures
 
-    view = _view(f"rows against {compared[0].reference}, in points of mean IoU", COMPARISON_HEADINGS)
+    view = _view(COMPARISON_HEADINGS)
     for comparison in compared:
         view.add_row(*map(escape, comparison_figures(comparison)))
     return view
 
 
-def _view(title: str, headings: "Sequence[str]") -> RichTable:
-    view = RichTable(show_edge=False, pad_edge=False, title=escape(title), title_justify="left", title_style="bold")
+def _view(headings: Sequence[str]) -> RichTable:
+    view = RichTable(show_edge=False, pad_edge=False)
     for number, heading in enumerate(headings):
         view.add_column(escape(heading), justify="left" if number == 0 else "right", overflow="fold")
     return view

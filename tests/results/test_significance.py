@@ -39,7 +39,7 @@ def test_the_interval_of_three_values_by_hand():
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
 def test_intervals_equal_those_of_scipy(confidence):
-    for n, values in ((n, draws(n, seed=n)) for n in range(2, 30)):
+    for values in (draws(n, seed=n) for n in range(2, 30)):
         interval = mean_interval(values.tolist(), confidence)
         expected = stats.ttest_1samp(values, 0).confidence_interval(confidence)
         assert (interval.low, interval.high) == pytest.approx(tuple(expected), rel=1e-12)
@@ -132,7 +132,7 @@ def test_a_mean_whose_noise_is_not_known_is_fixed(target):
 
 
 def test_p_of_a_mean_equals_that_of_scipy_in_any_order():
-    for n, values in ((n, draws(n, seed=n)) for n in range(2, 30)):
+    for values in (draws(n, seed=n) for n in range(2, 30)):
         expected = stats.ttest_1samp(values, 0.4).pvalue
         assert mean_p(values.tolist(), Target(0.4)) == pytest.approx(expected, rel=1e-12)
         assert mean_p(values[::-1].tolist(), Target(0.4)) == mean_p(values.tolist(), Target(0.4))
