@@ -38,6 +38,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        (
+            "results.statistics, orchestrator.cli.statistics_view",
+            {"torch", "ray", "mlflow", "scipy", "matplotlib"},
+        ),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
