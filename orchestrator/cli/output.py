@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from experiments.table import Table
-from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, on_table
+from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, Places, on_table, that_compares
+from orchestrator.cli.stale import judge_here
 from orchestrator.plan import survey
 from trainer.records import Storage
 
@@ -26,8 +27,10 @@ def register(app: typer.Typer) -> None:
 
 
 @on_table
+@that_compares
 def table_command(
     chosen: Chosen,
+    places: Places,
     form: Annotated[
         Literal["text", "csv", "csv-long", "latex", "markdown"],
         typer.Option("--format", help="csv has a line per row, csv-long one per trial and network."),
@@ -45,9 +48,9 @@ def table_command(
     """Print the table: mean ± std mIoU over seeds."""
     table, place = chosen.table, chosen.storage
     if form == "text":
-        print_table(table, place, Console(), policy=policy, network=network)
+        print_table(table, place, Console(), policy=policy, network=network, places=places)
         return
-    text = formatted(table, place, form, policy=policy, network=network)
+    text = formatted(table, place, form, policy=policy, network=network, places=places)
     if out is None:
         print(text, end="")
     else:
@@ -57,35 +60,56 @@ def table_command(
         print(out)
 
 
-def computed(table: Table, storage: Storage, *, policy: str | None = None, network: str | None = None):  # type: ignore[no-untyped-def]
-    """The table as results computes it."""
+def computed(  # type: ignore[no-untyped-def]
+    table: Table,
+    storage: Storage,
+    *,
+    policy: str | None = None,
+    network: str | None = None,
+    places: Places | None = None,
+):
+    """The table as results computes it; what is stale is so beside what lies in `places`."""
     from results.aggregate import selections_of
     from results.compute import compute_table
     from results.frame import read_frames
 
-    running = {item.cell.trial_id for item in survey(table, storage) if item.state == "running"}
+    planned = survey(table, storage, judge_here(storage, places or Places.of_environment()))
+    running = {item.cell.trial_id for item in planned if item.state == "running"}
+    stale = {item.cell.trial_id: item.stale for item in planned if item.stale}
     choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
-    return compute_table(read_frames(storage, table, running=running), table, choice, by_row=by_row)
+    return compute_table(read_frames(storage, table, running=running, stale=stale), table, choice, by_row=by_row)
 
 
 def formatted(
-    table: Table, storage: Storage, form: str, *, policy: str | None = None, network: str | None = None
+    table: Table,
+    storage: Storage,
+    form: str,
+    *,
+    policy: str | None = None,
+    network: str | None = None,
+    places: Places | None = None,
 ) -> str:
     """The table as text in a format."""
     from results.tables import format_table
 
-    return format_table(computed(table, storage, policy=policy, network=network), form)
+    return format_table(computed(table, storage, policy=policy, network=network, places=places), form)
 
 
 def print_table(
-    table: Table, storage: Storage, console: Console, *, policy: str | None = None, network: str | None = None
+    table: Table,
+    storage: Storage,
+    console: Console,
+    *,
+    policy: str | None = None,
+    network: str | None = None,
+    places: Places | None = None,
 ) -> None:
     """The table for a terminal, with its caption and what to be wary of."""
     from rich.markup import escape
 
     from results.compute import caption, header, rows_for_display
 
-    result = computed(table, storage, policy=policy, network=network)
+    result = computed(table, storage, policy=policy, network=network, places=places)
     view = RichTable(show_edge=False, pad_edge=False, leading=int(result.citation is not None))
     for number, title in enumerate(header(result)):  # a narrow terminal breaks lines; a mark or digit is never cut off
         view.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
@@ -97,16 +121,16 @@ def print_table(
         console.print(f"[yellow]note:[/] {escape(warning)}", highlight=False)
 
 
-def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
+def export(table: Table, storage: Storage, folder: Path, *, places: Places | None = None) -> dict[str, Path]:
     """Write the table in every format; return what lies where, by title."""
     from results.tables import format_table, write_table
 
-    result = computed(table, storage)
-    places = {}
+    result = computed(table, storage, places=places)
+    written = {}
     for form, name in FILES.items():
         write_table(format_table(result, form), folder / name)
-        places[form] = folder / name
-    return places
+        written[form] = folder / name
+    return written
 
 
 @on_table
