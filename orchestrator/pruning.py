@@ -39,8 +39,8 @@ def prune(storage: Storage, *, dry_run: bool) -> Iterator[Waste]:
     """Find, and unless it is a dry run remove, what is left over. Trials that a live driver holds are not touched.
 
     Trials are held meanwhile, so that no driver begins one under our hands. Nothing that a result names goes, be it set
-    aside, nor logs, manifests, endings and kept weights; of half-done trials the newest two checkpoints that can be read stay, with
-    the records behind them.
+    aside, nor logs, manifests, endings and kept weights; of half-done trials the newest two checkpoints that can be
+    read stay, with the records behind them.
     """
     with Lease(storage, "prune", storage.names("trials")) as lease:
         for trial_id in sorted(lease.trial_ids):

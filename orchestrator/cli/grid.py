@@ -205,13 +205,14 @@ CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row
 
 
 @on_table
-def explain(chosen: Chosen, cell: CellWord) -> None:
-    """Say where a number comes from: trials, spec, digests, devices, attempts, and how to reproduce it."""
-    from orchestrator.cli.explaining import describe
+@that_compares
+def explain(chosen: Chosen, places: Places, cell: CellWord) -> None:
+    """Say where a number comes from: trials, spec, digests, devices, attempts, and the command that makes it again."""
+    from orchestrator.cli.explaining import explain_cells
 
-    table = chosen.table
-    for found in cells_named(table, cell):
-        describe(Console(), table, found, chosen.storage)
+    found = cells_named(chosen.table, cell)
+    is_whole = cell.casefold() == found[0].name.casefold().rpartition("#")[0]
+    explain_cells(Console(), chosen, found, places, is_whole=is_whole)
 
 
 def cells_named(table: Table, word: str) -> list[Cell]:

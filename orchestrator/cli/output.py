@@ -10,7 +10,7 @@ from rich.table import Table as RichTable
 from experiments.table import Table
 from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, Places, on_table, that_compares
 from orchestrator.cli.stale import judge_here
-from orchestrator.plan import survey
+from orchestrator.plan import never_stale, survey
 from trainer.records import Storage
 
 if TYPE_CHECKING:
@@ -67,13 +67,15 @@ def computed(  # type: ignore[no-untyped-def]
     policy: str | None = None,
     network: str | None = None,
     places: Places | None = None,
+    with_stale: bool = True,
 ):
-    """The table as results computes it; what is stale is so beside what lies in `places`."""
+    """The table as results computes it; what is stale is so beside what lies in `places`, and marked unless told."""
     from results.aggregate import selections_of
     from results.compute import compute_table
     from results.frame import read_frames
 
-    planned = survey(table, storage, judge_here(storage, places or Places.of_environment()))
+    judge = judge_here(storage, places or Places.of_environment()) if with_stale else never_stale
+    planned = survey(table, storage, judge)
     running = {item.cell.trial_id for item in planned if item.state == "running"}
     stale = {item.cell.trial_id: item.stale for item in planned if item.stale}
     choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
