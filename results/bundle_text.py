@@ -8,7 +8,8 @@ from typing import Any
 from trainer.records import Acceptance, DamagedRecord, Ending, Failure, Manifest, Record
 
 WITHHELD = "withheld"
-_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:,;'\"()]+/)*[^\s/:,;'\"()]+")
+_REST = r"[^\s:,;'\"()]*"
+_PATH = re.compile(rf"(?<![\w.])/[^\s/:,;'\"()]{_REST}")
 _README = """# {title}
 
 The table `{name}` of mixgrid with what it stands on: {num_done} of {num_trials} trials are done.
@@ -95,13 +96,14 @@ def revealed(records: Mapping[str, bytes]) -> Revealed:
 
 def withheld(records: Mapping[str, bytes]) -> dict[str, bytes]:
     """Records without what they say of machines and persons; a record of such a kind that cannot be read is emptied."""
-    words = revealed(records)
-    secret = sorted(words.hosts | words.folders | words.persons, key=len, reverse=True)
+    found = revealed(records)
+    words = sorted(found.hosts | found.folders | found.persons, key=len, reverse=True)
+    patterns = [*(re.compile(rf"(?<!\w){re.escape(word)}{_REST}") for word in words), _PATH]
 
     def without(text: str) -> str:
-        for word in secret:
-            text = text.replace(word, WITHHELD)
-        return _PATH.sub(WITHHELD, text)
+        for pattern in patterns:
+            text = pattern.sub(WITHHELD, text)
+        return text
 
     return {path: _withheld(path, content, without) for path, content in records.items()}
 
