@@ -12,7 +12,8 @@ from decimal import Context, Decimal
 from fractions import Fraction
 
 from results.aggregate import CellSummary, Selection
-from results.compute import ComputedTable, Line, figures
+from results.compute import ComputedTable, Line
+from results.figures import percent
 from results.frame import TableLike
 from trainer.records import DamagedRecord, EvaluationRecord, Result, Storage, read_result
 
@@ -113,22 +114,22 @@ def _doubts_of_cell(line: Line, cell: CellSummary, again: Recount, written: tupl
     place = f"{line.label}, {cell.label_fraction}"
     if (cell.n, written[2]) != (again.n, str(again.n)):
         yield f"{place}: n is {cell.n}, and {written[2] or 'nothing'} in the CSV; {again.n} trials give a number"
-    shown = figures(cell)
-    for name, exact, value, percent, text in (
-        ("mean", again.mean, cell.mean, shown[0], written[0]),
-        ("standard deviation", again.std, cell.std, shown[1], written[1]),
+    for name, exact, value, text in (
+        ("mean", again.mean, cell.mean, written[0]),
+        ("standard deviation", again.std, cell.std, written[1]),
     ):
+        shown = percent(value)
         wanted = "none" if exact is None else f"{exact:.12f}"
         if not _is(repr(value), exact, _TOLERANCE, scale=1):
             yield f"{place}: the {name} is {value!r}, the confusion matrices give {wanted}"
-        if not _is(percent, exact, _HALF_A_DIGIT, scale=100):
-            yield f"{place}: the {name} is printed as {percent or 'nothing'}, the confusion matrices give {wanted}"
+        if not _is(shown, exact, _HALF_A_DIGIT, scale=100):
+            yield f"{place}: the {name} is printed as {shown or 'nothing'}, the confusion matrices give {wanted}"
         if not _is(text, exact, _TOLERANCE, scale=1):
             yield f"{place}: the {name} is {text or 'empty'} in the CSV, the confusion matrices give {wanted}"
 
 
 def _is(text: str, exact: Decimal | None, tolerance: Decimal, *, scale: int) -> bool:
     """Whether a text says a number, or that there is none."""
-    if exact is None or text in ("", "–", "nan"):
-        return exact is None and text in ("", "–", "nan")
+    if exact is None or text in ("", "nan"):
+        return exact is None and text in ("", "nan")
     return abs(Decimal(text) - exact * scale) <= tolerance

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from experiments.table import Cell, Table
 from orchestrator.cli.common import Places, outputs_folder
-from orchestrator.cli.output import export, print_table
+from orchestrator.cli.output import computed, export
 from orchestrator.cli.planning import sentence
-from orchestrator.cli.stale import judge_here, say_stale
+from orchestrator.cli.stale import CURE, judge_here
 from orchestrator.lint import findings
 from orchestrator.plan import PlannedCell, survey, to_run
 from orchestrator.pruning import forget
@@ -158,6 +158,8 @@ def finish(
     has_trained: bool,
 ) -> None:
     """Print the table, export it, and say where everything is."""
+    from orchestrator.cli.table_view import print_computed
+
     table, options = request.table, request.options
     if with_mlflow and has_trained:
         from orchestrator.mirror import default_tracking_uri, sync_once
@@ -165,10 +167,11 @@ def finish(
         problem = sync_once(table, storage, tracking_uri or default_tracking_uri(storage))
         if problem is not None:
             console.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
-    here = Places.of(options)
-    print_table(table, storage, console, places=here)
-    say_stale(survey(table, storage, judge_here(storage, here)), console)
-    written = export(table, storage, outputs_folder(storage, table), places=here)
+    result = computed(table, storage, places=Places.of(options))
+    print_computed(result, console)
+    if any(cell.stale for cell in result.cells):
+        console.print(f"stale: {CURE}", markup=False, highlight=False, soft_wrap=True)
+    written = export(result, outputs_folder(storage, table))
     written["preview"] = preview_path(table, storage, options, renew=has_trained)
     for title, path in written.items():
         console.print(f"{title:<12} {path}", highlight=False, soft_wrap=True)

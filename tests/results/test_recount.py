@@ -103,7 +103,7 @@ def test_an_undefined_score_is_no_seed(storage: Storage) -> None:
     [
         ({"mean": statistics.mean(SCORES) + 2e-9}, ["the mean is 0.5520833"]),
         ({"mean": 0.5622}, ["the mean is 0.5622", "printed as 56.22"]),
-        ({"mean": math.nan}, ["the mean is nan", "printed as –"]),
+        ({"mean": math.nan}, ["the mean is nan", "printed as nothing"]),
         ({"std": statistics.pstdev(SCORES)}, ["the standard deviation is 0.05311", "printed as 5.31"]),
         ({"std": math.nan}, ["the standard deviation is nan", "printed as nothing"]),
         ({"values": SCORES[:2]}, ["n is 2"]),
