@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from experiments.table import Table
-from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, on_table
-from orchestrator.plan import survey
+from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, Places, on_table, that_compares
+from orchestrator.cli.stale import judge_here
+from orchestrator.plan import never_stale, survey
 from trainer.records import Storage
 
 if TYPE_CHECKING:
+    from results.compute import ComputedTable
     from trainer.mask_statistics import MaskSurvey
 
 preview_app = typer.Typer(name="preview", help="Look at what training sees.", no_args_is_help=True)
@@ -32,8 +34,10 @@ def register(app: typer.Typer) -> None:
 
 
 @on_table
+@that_compares
 def table_command(
     chosen: Chosen,
+    places: Places,
     form: Annotated[
         Literal["text", "csv", "csv-long", "html", "latex", "latex-plain", "markdown"] | None,
         typer.Option(
@@ -64,7 +68,7 @@ def table_command(
     from results.tables import Layout, format_table, write_table
 
     layout = Layout(differences=differences, published=published, standalone=standalone)
-    result = computed(chosen.table, chosen.storage, policy=policy, network=network)
+    result = computed(chosen.table, chosen.storage, policy=policy, network=network, places=places)
     wanted = form or named_format(out)
     if wanted == "text":
         refuse_standalone(standalone)
@@ -85,40 +89,43 @@ def named_format(out: Path | None) -> str:
     return SUFFIXES.get(out.suffix, "text") if out is not None else "text"
 
 
-def print_table(table: Table, storage: Storage, console: Console) -> None:
-    """The table for a terminal, with its caption and what to be wary of."""
-    from orchestrator.cli.table_view import print_computed
-
-    print_computed(computed(table, storage), console)
-
-
 def refuse_standalone(is_wanted: bool) -> None:
     """Raises: ValueError where text is asked to be a document."""
     if is_wanted:
         raise ValueError("--standalone is for LaTeX: add --format latex or --format latex-plain")
 
 
-def computed(table: Table, storage: Storage, *, policy: str | None = None, network: str | None = None):  # type: ignore[no-untyped-def]
-    """The table as results computes it."""
+def computed(  # type: ignore[no-untyped-def]
+    table: Table,
+    storage: Storage,
+    *,
+    policy: str | None = None,
+    network: str | None = None,
+    places: Places | None = None,
+    with_stale: bool = True,
+):
+    """The table as results computes it; what is stale is so beside what lies in `places`, and marked unless told."""
     from results.aggregate import selections_of
     from results.compute import compute_table
     from results.frame import read_frames
 
-    running = {item.cell.trial_id for item in survey(table, storage) if item.state == "running"}
+    judge = judge_here(storage, places or Places.of_environment()) if with_stale else never_stale
+    planned = survey(table, storage, judge)
+    running = {item.cell.trial_id for item in planned if item.state == "running"}
+    stale = {item.cell.trial_id: item.stale for item in planned if item.stale}
     choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
-    return compute_table(read_frames(storage, table, running=running), table, choice, by_row=by_row)
+    return compute_table(read_frames(storage, table, running=running, stale=stale), table, choice, by_row=by_row)
 
 
-def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
+def export(table: "ComputedTable", folder: Path) -> dict[str, Path]:
     """Write the table in every format; return what lies where, by title."""
     from results.tables import format_table, write_table
 
-    result = computed(table, storage)
-    places = {}
+    written = {}
     for form, name in FILES.items():
-        write_table(format_table(result, form), folder / name)
-        places[form] = folder / name
-    return places
+        write_table(format_table(table, form), folder / name)
+        written[form] = folder / name
+    return written
 
 
 @on_table
