@@ -12,8 +12,9 @@ from trainer.checkpoint import from_bytes, seal_of
 from trainer.data.cache import cache_folder
 from trainer.data.catalog import open_layout
 from trainer.data.opening import open_resized
+from trainer.drawing import png_of, scale_for
 from trainer.methods.masks import MaskFn
-from trainer.preview import mix_panels, png_of, scale_for
+from trainer.preview import mix_panels
 from trainer.records import Storage, read_trial, trial_path
 from trainer.spec import NAMED_METHODS, ComplexMask, Mask, Mix, TrialSpec
 

@@ -8,10 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from trainer.build import build_mask
+from trainer.drawing import png_of, scale_for
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.masks import MaskFn
 from trainer.methods.mix import blend
-from trainer.preview import mix_panels, png_of, scale_for
+from trainer.preview import mix_panels
 from trainer.randomness import key_of, sample_keys
 from trainer.spec import BoxMask, ClassMask
 
