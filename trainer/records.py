@@ -727,6 +727,7 @@ _NOT_DECIDING = {
     "keeper.py",
     "mask_statistics.py",
     "options.py",
+    "palettes.py",
     "predicting.py",
     "preview.py",
     "records.py",
