@@ -1,4 +1,4 @@
-"""Predicts a folder of images with a trained network: label maps, overlays, and the ids that Cityscapes' server reads."""
+"""Predicts a folder of images: label maps, overlays, and the ids that the server of Cityscapes reads."""
 
 import csv
 import io
@@ -18,10 +18,9 @@ from trainer.predicting import Predictor
 from trainer.trained import Trained
 
 Ids = Literal["train", "cityscapes"]
-_MOST_PROBLEMS = 20
 _IMAGE_ENDING = "_leftImg8bit"
 _SERVER_NAME = re.compile(r"[a-z-]+_\d{6}_\d{6}")
-"""Source: cityscapesScripts, evalPixelLevelSemanticLabeling.py, getPrediction: <city>_123456_123456*.png, found once."""
+"""Source: cityscapesScripts, evalPixelLevelSemanticLabeling.py: <city>_123456_123456*.png, once in all folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +66,19 @@ def refuse_place_inside(out: Path, folder: Path) -> None:
 
 
 def predict_folder(
-    predictor: Predictor, trained: Trained, images: list[ImageFile], out: Path, *, ids: Ids, alive: Callable[[], None]
+    predictor: Predictor,
+    trained: Trained,
+    images: list[ImageFile],
+    out: Path,
+    *,
+    ids: Ids,
+    progress: Callable[[], None],
 ) -> Written:
     """Predict images into a folder; one that cannot be read does not keep the others from it.
 
     `labels/` holds a class index per pixel (the train ids of Cityscapes), `overlays/` the colours on the image,
-    `classes.csv` what is what, and with ids "cityscapes" `cityscapes/` label ids for its server. `alive` is called
-    after every image.
+    `classes.csv` what is what, and with ids "cityscapes" `cityscapes/` label ids for its server. `progress` is
+    called after every image.
 
     Raises: DataError for ids "cityscapes" of classes that Cityscapes does not have.
     """
@@ -82,23 +87,23 @@ def predict_folder(
     problems: list[str] = []
     num_images = num_unlike = 0
     write(out / "classes.csv", _legend(trained.class_names, palette, label_ids))
-    for batch in _batches(images, predictor, problems, alive):
+    for batch in _batches(images, predictor, problems, progress):
         class_maps = predictor([pixels for _, pixels in batch])
         for (file, pixels), class_map in zip(batch, class_maps, strict=True):
             write(out / "labels" / f"{file.name}.png", to_png(class_map))
             write(out / "overlays" / f"{file.name}.png", to_png(overlaid(pixels, class_map, palette)))
             if label_ids is not None:
                 name = server_name(file.name)
-                num_unlike += _SERVER_NAME.match(name) is None
+                num_unlike += _SERVER_NAME.match(Path(name).name) is None
                 write(out / "cityscapes" / name, to_png(label_ids[class_map]))
             num_images += 1
-            alive()
+            progress()
     return Written(num_images, tuple(problems), num_unlike)
 
 
 def server_name(name: str) -> str:
-    """What Cityscapes' server looks for: <city>_<sequence>_<frame>_pred.png, whatever the folder."""
-    return f"{name.rpartition('/')[2].removesuffix(_IMAGE_ENDING)}_pred.png"
+    """What the server of Cityscapes looks for, in any folder: <city>_<sequence>_<frame>_pred.png."""
+    return f"{name.removesuffix(_IMAGE_ENDING)}_pred.png"
 
 
 def write(path: Path, content: bytes) -> None:
@@ -108,7 +113,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _batches(
-    images: list[ImageFile], predictor: Predictor, problems: list[str], alive: Callable[[], None]
+    images: list[ImageFile], predictor: Predictor, problems: list[str], progress: Callable[[], None]
 ) -> Iterator[list[tuple[ImageFile, Array]]]:
     """Neighbours of one size, as many as the predictor takes at once; what cannot be read goes to `problems`."""
     batch: list[tuple[ImageFile, Array]] = []
@@ -117,7 +122,7 @@ def _batches(
             pixels = read.result()
         except DataError as error:
             problems.append(str(error))
-            alive()
+            progress()
             continue
         is_full = len(batch) >= predictor.at_once(*pixels.shape[:2])
         if batch and (is_full or batch[0][1].shape != pixels.shape):
@@ -136,9 +141,3 @@ def _legend(class_names: tuple[str, ...], palette: Array, label_ids: Array | Non
     for index, name in enumerate(class_names):
         rows.writerow([index, name, *palette[index].tolist(), *([] if label_ids is None else [label_ids[index]])])
     return text.getvalue().encode()
-
-
-def told_problems(written: Written, num_images: int) -> str:
-    """What could not be read, for a person."""
-    shown = "\n".join(f"  {line}" for line in written.problems[:_MOST_PROBLEMS])
-    return f"{len(written.problems)} of {num_images} images cannot be read:\n{shown}"

@@ -88,10 +88,10 @@ def _narrowed(pixels: Array, filter_: Image.Resampling) -> Array:
 
 
 def png_of(rows: Sequence[Sequence[Panel]], *, scale: int = 1) -> bytes:
-    """Draw titled pictures as one PNG; `scale` enlarges each pixel. Pictures of one row are of one height."""
+    """Draw titled pictures as one PNG; `scale` enlarges each pixel."""
     columns = max(len(row) for row in rows)
     width = scale * max(picture.shape[1] for row in rows for _, picture in row) + _GAP
-    heights = [scale * row[0][1].shape[0] + _TITLE_HEIGHT + _GAP for row in rows]
+    heights = [scale * max(picture.shape[0] for _, picture in row) + _TITLE_HEIGHT + _GAP for row in rows]
     sheet = Image.new("RGB", (columns * width + _GAP, sum(heights) + _GAP), "white")
     pen = ImageDraw.Draw(sheet)
     top = _GAP
@@ -103,6 +103,11 @@ def png_of(rows: Sequence[Sequence[Panel]], *, scale: int = 1) -> bytes:
             sheet.paste(enlarged, (left, top + _TITLE_HEIGHT))
         top += height
     return to_png(np.asarray(sheet))
+
+
+def sheet_of(rows: Sequence[Sequence[Panel]]) -> bytes:
+    """The same, small pictures enlarged so that titles fit above them."""
+    return png_of(rows, scale=scale_for(max(picture.shape[1] for row in rows for _, picture in row)))
 
 
 def _clipped(title: str, pen: ImageDraw.ImageDraw, width: int) -> str:

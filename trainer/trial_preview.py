@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.data.catalog import palette_of
 from trainer.distributed import alone
-from trainer.drawing import Panel, png_of, scale_for, small_image
+from trainer.drawing import Panel, sheet_of, small_image
 from trainer.methods.base import phase_at
 from trainer.models.batch_norm import statistics_at_rest
 from trainer.preview import as_pixels, prediction_panels, predictor_on, spread_over, truth_panels
@@ -27,7 +27,7 @@ def preview_png(trial: Trial, step: int) -> bytes:
     """The picture of a trial after `step` updates; called on one rank, while the others go on or wait."""
     with alone(), statistics_at_rest():
         rows = [*_of_the_method(trial, step - 1), *_of_the_networks(trial, step - 1)]
-    return png_of(rows, scale=scale_for(max(picture.shape[1] for row in rows for _, picture in row)))
+    return sheet_of(rows)
 
 
 def _of_the_method(trial: Trial, step: int) -> list[list[Panel]]:

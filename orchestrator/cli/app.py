@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import data, grid, keeping, output, trial
+from orchestrator.cli import data, grid, keeping, output, predicting, previewing, trial
 
 app = typer.Typer(
     name="mixgrid",
@@ -20,8 +20,9 @@ grid.register(app)
 output.register(app)
 keeping.register(app)
 trial.register(app)
+predicting.register(app)
+previewing.register(app)
 app.add_typer(data.app, name="data")
-app.add_typer(output.preview_app, name="preview")
 
 
 @app.callback()

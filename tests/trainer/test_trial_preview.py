@@ -197,7 +197,7 @@ def test_the_loop_asks_for_a_picture_after_every_evaluation_and_after_the_last_s
 def titles_of(trial: Trial, step: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
     monkeypatch.setattr(
-        trainer.trial_preview, "png_of", lambda rows, scale: seen.extend([[t for t, _ in row] for row in rows]) or b""
+        trainer.trial_preview, "sheet_of", lambda rows: seen.extend([[t for t, _ in row] for row in rows]) or b""
     )
     preview_png(trial, step)
     return seen

@@ -43,7 +43,7 @@ def distinct_palette(num_classes: int) -> Array:
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, _distance(seen, seen[:, chosen[-1:]]))
         nearest[chosen] = -1.0  # colours that are one to some eyes: still none twice
-    palette = candidates[chosen]
+    palette: Array = candidates[chosen]
     palette.setflags(write=False)
     return palette
 
@@ -52,7 +52,8 @@ def as_seen(colors: Array) -> Values:
     """Colours [N, 3] in OKLab, whose distances are those that people see: [3, N, 3], by all cones, no red, no green."""
     linear = (colors / 255.0) ** 2.2
     views = [linear, *(np.clip(linear @ np.array(matrix).T, 0, 1) for matrix in _WITHOUT_CONES)]
-    return np.cbrt(np.stack(views) @ np.array(_TO_CONES).T) @ np.array(_TO_OKLAB).T
+    lab: Values = np.cbrt(np.stack(views) @ np.array(_TO_CONES).T) @ np.array(_TO_OKLAB).T
+    return lab
 
 
 def _distance(seen: Values, other: Values) -> Values:
