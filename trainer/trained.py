@@ -42,6 +42,7 @@ class Trained:
         if weights is None:
             raise NothingTrained(f"{self.spec.trial_id} has no {name}: choose --network student")
         network, _ = bare_network(self.spec, len(self.class_names))
+        network.to(device=device, dtype=DTYPES[self.spec.precision])  # first: weights are not to pass through another
         try:
             network.load_state_dict(weights)
         except (RuntimeError, TypeError, AttributeError) as error:
@@ -50,7 +51,7 @@ class Trained:
             ) from error
         network.autocast_dtype = torch.bfloat16 if self.spec.precision == "bf16" else None
         allow_tf32(self.spec.precision == "tf32")
-        return network.to(device=device, dtype=DTYPES[self.spec.precision]).eval()
+        return network.eval()
 
 
 def load_finished(folder: Storage) -> Trained:
