@@ -12,17 +12,19 @@ from trainer.records import (
     DamagedRecord,
     Manifest,
     Result,
-    Segment,
     Storage,
     attempt_path,
     checkpoint_name,
     find_commits,
+    find_previews,
     read_result,
     read_superseded,
     trial_path,
 )
 
-Kind = Literal["checkpoint", "labels of a round", "metric records", "weights", "draft", "driver", "scratch"]
+Kind = Literal[
+    "checkpoint", "labels of a round", "metric records", "picture", "weights", "draft", "driver", "scratch"
+]
 # As many as training itself keeps: the newest, and one to fall back to.
 _KEPT_COMMITS = 2
 
@@ -40,7 +42,7 @@ def prune(storage: Storage, *, dry_run: bool) -> Iterator[Waste]:
 
     Trials are held meanwhile, so that no driver begins one under our hands. Nothing that a result names goes, be it set
     aside, nor logs, manifests, endings and kept weights; of half-done trials the newest two checkpoints that can be
-    read stay, with the records behind them.
+    read stay, with the records behind them. Pictures stay with the records of their steps.
     """
     with Lease(storage, "prune", storage.names("trials")) as lease:
         for trial_id in sorted(lease.trial_ids):
@@ -83,13 +85,14 @@ def _waste_of_trial(storage: Storage, trial_id: str) -> Iterator[Waste]:
     commits = find_commits(storage, trial_id)
     if result is None:
         kept = _newest_readable(storage, commits)
-        segments: set[Segment] = {segment for commit in kept for segment in commit.segments}
+        histories = [commit.segments for commit in kept]
     else:
         kept = commits if _keeps_checkpoints(storage, result) else []
-        segments = set(result.segments)
-    segments |= {segment for old in read_superseded(storage, trial_id)[0] for segment in old.segments}
+        histories = [result.segments]
+    histories += [old.segments for old in read_superseded(storage, trial_id)[0]]
     checkpoints = {(commit.attempt, checkpoint_name(commit.step)) for commit in kept}
-    named = {(segment.attempt, segment.file) for segment in segments}
+    named = {(segment.attempt, segment.file) for history in histories for segment in history}
+    pictures = {path for history in histories for path in find_previews(storage, trial_id, history).values()}
     yield from _drafts(storage, trial_path(trial_id))
     yield from _drafts(storage, trial_path(trial_id, "labels"))
     if result is not None and result.weights_sha256 is None and storage.exists(trial_path(trial_id, "weights.pt")):
@@ -107,6 +110,8 @@ def _waste_of_trial(storage: Storage, trial_id: str) -> Iterator[Waste]:
                 yield from _drafts(storage, path)
             elif name.startswith("metrics-") and (attempt, name) not in named:
                 yield Waste("metric records", path)
+            elif name.startswith("preview-") and path not in pictures:
+                yield Waste("picture", path)
 
 
 def _drafts(storage: Storage, folder: str) -> Iterator[Waste]:

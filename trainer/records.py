@@ -8,6 +8,7 @@ cut, edited or rotted is a `DamagedRecord`, never a number.
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -481,6 +482,20 @@ def segment_name(step: int) -> str:
     return f"metrics-{step:08d}.jsonl"
 
 
+def preview_name(step: int) -> str:
+    """The picture of an attempt's networks after `step` updates."""
+    return f"preview-{step:08d}.png"
+
+
+_NAMED_BY_STEP = re.compile(r"(metrics|preview)-(\d{8,18})\.(jsonl|png)")
+
+
+def step_in(name: str, kind: Literal["metrics", "preview"]) -> int | None:
+    """The step in the name of a segment or a picture; None for the name of anything else."""
+    match = _NAMED_BY_STEP.fullmatch(name)
+    return int(match[2]) if match is not None and match[1] == kind else None
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -565,6 +580,27 @@ def read_segments(
                 raise DamagedRecord(f"{storage.locate(path)} goes back from step {step} to {record.step}")
             step = record.step
             yield record
+
+
+def find_previews(
+    storage: Storage, trial_id: str, segments: Sequence[Segment], *, passed_over: int = 0
+) -> dict[int, str]:
+    """The paths of the pictures that belong to a history, by step.
+
+    A picture counts as the records of its step do: an attempt's pictures up to each of its segments, from the segment
+    before on. `passed_over` leaves out those of so many first segments.
+    """
+    names = {attempt: storage.names(attempt_path(trial_id, attempt)) for attempt in {s.attempt for s in segments}}
+    found: dict[int, str] = {}
+    first = 0
+    for number, segment in enumerate(segments):
+        last = step_in(segment.file, "metrics") or first
+        for name in names[segment.attempt] if number >= passed_over else ():
+            step = step_in(name, "preview")
+            if step is not None and first < step <= last:
+                found[step] = attempt_path(trial_id, segment.attempt, name)
+        first = last
+    return found
 
 
 def _records_in(content: bytes, *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
@@ -731,6 +767,7 @@ def read_accepted(storage: Storage, trial_id: str) -> tuple[AcceptedChange, ...]
 _NOT_DECIDING = {
     "checkpoint.py",
     "consistency.py",
+    "drawing.py",
     "errors.py",
     "fitting.py",
     "host.py",
@@ -738,9 +775,13 @@ _NOT_DECIDING = {
     "keeper.py",
     "mask_statistics.py",
     "options.py",
+    "palettes.py",
+    "predicting.py",
     "preview.py",
     "records.py",
     "telling.py",
+    "trained.py",
+    "trial_preview.py",
     "remote.py",
     "run.py",
     "watchdog.py",

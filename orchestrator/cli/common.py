@@ -162,6 +162,9 @@ def _trial_options(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits on every run on one kind of GPU; takes time.")
     ] = False,
+    previews: Annotated[
+        bool, typer.Option("--previews/--no-previews", help="Leave a small picture at every evaluation.")
+    ] = True,
 ) -> RunOptions:
     return RunOptions(
         data=data,
@@ -176,6 +179,7 @@ def _trial_options(
         progress_seconds=progress_seconds,
         activation_checkpointing=activation_checkpointing,
         deterministic=deterministic,
+        previews=previews,
     )
 
 

@@ -1,4 +1,4 @@
-"""Commands that print tables and draw previews."""
+"""The command that prints tables, and their files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,16 +8,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from experiments.table import Table
-from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, Places, on_table, that_compares
+from orchestrator.cli.common import Chosen, Places, on_table, that_compares
 from orchestrator.cli.stale import judge_here
 from orchestrator.plan import never_stale, survey
 from trainer.records import Storage
 
 if TYPE_CHECKING:
     from results.compute import ComputedTable
-    from trainer.mask_statistics import MaskSurvey
 
-preview_app = typer.Typer(name="preview", help="Look at what training sees.", no_args_is_help=True)
 FILES = {
     "csv": "table.csv",
     "csv-long": "table-long.csv",
@@ -30,7 +28,6 @@ FILES = {
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("table")(table_command)
-    preview_app.command("masks")(preview_masks)
 
 
 @on_table
@@ -126,72 +123,3 @@ def export(table: "ComputedTable", folder: Path) -> dict[str, Path]:
         write_table(format_table(table, form), folder / name)
         written[form] = folder / name
     return written
-
-
-@on_table
-def preview_masks(
-    chosen: Chosen,
-    data: DataFolder = "data",
-    cache: CacheFolder = None,
-    step: Annotated[int, typer.Option(help="Draw the masks of this step.")] = 0,
-    out: Annotated[Path | None, typer.Option("-o", "--output", help="The PNG to write.")] = None,
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Measure the masks instead: a table, and beside the PNG a CSV and a PDF.")
-    ] = False,
-    num_images: Annotated[int, typer.Option(min=1, help="With --stats: how many training images, by the seed.")] = 50,
-) -> None:
-    """Draw images a and b, their classes, and the mask and mix of every method, as one PNG.
-
-    The classes are a finished trial's predictions where the storage has one of this table, else the labels.
-    With --stats: the complexity of every mask against its correctness, on true labels, without training.
-    """
-    from orchestrator.cli.common import outputs_folder
-
-    table, place = chosen.table, chosen.storage
-    path = out or outputs_folder(place, table) / ("mask-statistics.png" if stats else "masks.png")
-    if stats:
-        measure_masks(table, path, data=data, cache=cache, num_images=num_images, step=step)
-        return
-    from orchestrator.previewing import masks_png
-
-    content, source = masks_png(table, place, data=Path(data), cache=cache, step=step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    print(f"{path} (classes: {source})")
-
-
-def measure_masks(table: Table, path: Path, *, data: str, cache: str | None, num_images: int, step: int) -> None:
-    """Measure a table's masks; print the numbers and write them as the PNG `path`, a CSV and a PDF beside it.
-
-    Raises: ValueError where the path is no PNG.
-    """
-    if path.suffix != ".png":
-        raise ValueError(f"-o {path}: give the name of a .png; the CSV and the PDF are written beside it")
-    from orchestrator.mask_statistics import survey_masks
-    from results.mask_plot import picture
-    from results.mask_summary import format_csv
-
-    with Console(stderr=True).status("measuring masks"):
-        survey = survey_masks(table, data=Path(data), cache=cache, num_images=num_images, step=step)
-    print_mask_statistics(survey, Console())
-    contents = {"csv": format_csv(survey).encode(), "pdf": picture(survey, "pdf"), "png": picture(survey, "png")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for form, content in contents.items():
-        path.with_suffix(f".{form}").write_bytes(content)
-        print(f"{form:<12} {path.with_suffix(f'.{form}')}")
-
-
-def print_mask_statistics(survey: "MaskSurvey", console: Console) -> None:
-    """The statistics of masks for a terminal, and what they are."""
-    from rich.markup import escape
-
-    from results.mask_summary import caption, header, rows
-
-    view = RichTable(show_edge=False, pad_edge=False)
-    for number, title in enumerate(header()):
-        view.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows(survey):
-        view.add_row(*map(escape, row))
-    console.print(view)
-    for line in caption(survey):
-        console.print(escape(line), highlight=False, style="dim")
