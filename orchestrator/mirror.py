@@ -1,7 +1,8 @@
 """Storage to MLflow, idempotent: MLflow may be down, or be rebuilt from storage at any time. Alone knows mlflow.
 
 A run per trial, found or created by its trial_id; a run per table that lists its trials. Only metric records that a
-checkpoint or result contains are mirrored, with their own time stamps, so that no point comes twice.
+checkpoint or result contains are mirrored, with their own time stamps, so that no point comes twice; the pictures of
+their steps come with them, in `previews`.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from trainer.records import (
     Storage,
     TrainRecord,
     find_commits,
+    find_previews,
     read_failure,
     read_manifests,
     read_result,
@@ -172,7 +174,10 @@ class Mirror:
         points = [p for r in read_segments(self._storage, trial_id, fresh) for p in points_of(r, class_names)]
         for first in range(0, len(points), _METRICS_AT_ONCE):
             self._client.log_batch(run.info.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
-        # Only now: if we die before this line the same points come again, which MLflow keeps once (equal in all keys).
+        previews = find_previews(self._storage, trial_id, segments, passed_over=num_mirrored(run, segments) or 0)
+        self._log_files(run, previews.values(), folder="previews")
+        # Only now: if we die before this line the same points come again, which MLflow keeps once (equal in all keys),
+        # and the same pictures, each of which takes its own place again.
         self._client.set_tag(run.info.run_id, _MIRRORED, word_of(segments))
 
     def _class_names(self, trial_id: str) -> tuple[str, ...]:
@@ -182,18 +187,20 @@ class Mirror:
     def _sync_end(self, run: Run, trial_id: str, state: str) -> None:
         stamp = self._result_stamp(trial_id)
         if state == "done":
-            with tempfile.TemporaryDirectory() as folder:
-                for name in ("result.json", "preview.png"):
-                    if self._storage.exists(trial_path(trial_id, name)):
-                        path = Path(folder) / name
-                        path.write_bytes(self._storage.read(trial_path(trial_id, name)))
-                        self._client.log_artifact(run.info.run_id, str(path))
+            self._log_files(run, [trial_path(trial_id, "result.json")])
             self._client.set_terminated(run.info.run_id)
         elif state == "failed":
             self._client.set_terminated(run.info.run_id, status="FAILED")
         self._client.set_tag(run.info.run_id, "mixgrid.state", state)
         if state == "done":
             self._client.set_tag(run.info.run_id, _RESULT, stamp)
+
+    def _log_files(self, run: Run, paths: Iterable[str], *, folder: str | None = None) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            for path in paths:
+                copy = Path(place) / path.rpartition("/")[2]
+                copy.write_bytes(self._storage.read(path))
+                self._client.log_artifact(run.info.run_id, str(copy), folder)
 
 
 def word_of(segments: Sequence[Segment]) -> str:

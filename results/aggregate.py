@@ -111,7 +111,8 @@ class CellSummary:
 
     `mean` and `std` (of the sample, ddof 1) in [0, 1], NaN where n is too small for them. `values` are sorted, `scores`
     are (seed, value) in the order of the table, `absent` are (seed, state) of the seeds that are in no mean: failed,
-    partial, missing, running, or undefined where a done trial has no defined mean IoU.
+    partial, missing, running, or undefined where a done trial has no defined mean IoU. `stale` are (seed, what has
+    changed since) of the seeds that are in the mean all the same.
     """
 
     row: str
@@ -123,6 +124,7 @@ class CellSummary:
     scores: tuple[tuple[int, float], ...]
     absent: tuple[tuple[int, str], ...]
     trial_ids: tuple[str, ...]
+    stale: tuple[tuple[int, str], ...] = ()
 
     @property
     def n(self) -> int:
@@ -133,6 +135,11 @@ class CellSummary:
     def is_complete(self) -> bool:
         """Whether every declared seed is in the mean."""
         return self.n == self.expected
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the mean may be compared: no seed is absent from it, and nothing has changed since."""
+        return bool(self.values) and self.is_complete and not self.stale
 
     @property
     def state(self) -> str:
@@ -203,20 +210,30 @@ def _summary(cells: pd.DataFrame, values: Mapping[tuple[str, str], float]) -> Ce
     ordered = tuple(sorted(value for _, value in scores))
     mean, std = mean_and_std(ordered)
     return CellSummary(
-        row, fraction, mean, std, len(cells), ordered, tuple(scores), tuple(absent), tuple(cells["trial_id"])
+        row,
+        fraction,
+        mean,
+        std,
+        len(cells),
+        ordered,
+        tuple(scores),
+        tuple(absent),
+        tuple(cells["trial_id"]),
+        stale=tuple((seed, text) for seed, text in zip(cells["seed"].tolist(), cells["stale"], strict=True) if text),
     )
 
 
 def leader(summaries: Iterable[CellSummary]) -> str | None:
-    """The row that leads a column: the best complete mean, if more than the runner-up's std above the runner-up.
+    """The row that leads a column: its mean is above every other one by more than the larger of their two stds.
 
-    Returns: None where fewer than two cells are complete, or where the runner-up has no std: no lead can be claimed.
+    Only settled cells take part. Returns: None where fewer than two do or where one has no std: no lead can be claimed.
     """
-    complete = sorted((cell for cell in summaries if cell.is_complete and cell.n), key=lambda cell: -cell.mean)
-    if len(complete) < 2:
+    settled = sorted((cell for cell in summaries if cell.is_settled), key=lambda cell: -cell.mean)
+    if len(settled) < 2 or any(math.isnan(cell.std) for cell in settled):
         return None
-    best, runner_up = complete[:2]
-    return best.row if best.mean - runner_up.mean > runner_up.std else None
+    best, *others = settled
+    leads = all(best.mean - other.mean > max(best.std, other.std) for other in others)
+    return best.row if leads else None
 
 
 def labeled_counts(frames: Frames) -> dict[str, int]:

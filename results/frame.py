@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pandas as pd
@@ -68,7 +69,11 @@ CELL_COLUMNS = {
     "state": "str",
     "step": "int64",
     "detail": "str",
+    "stale": "str",
 }
+
+
+NOTHING_STALE: Mapping[str, str] = MappingProxyType({})
 
 
 class CellLike(Protocol):
@@ -111,6 +116,8 @@ class TableLike(Protocol):
     @property
     def published(self) -> str | None: ...
     @property
+    def reference_row(self) -> str | None: ...
+    @property
     def is_demonstration(self) -> bool: ...
     @property
     def overrides(self) -> Sequence[tuple[str, Any]]: ...
@@ -123,7 +130,8 @@ class Frames:
 
     `results`: a row per (trial, step, network, class), "mean" being mean IoU; iou in [0, 1], NaN where undefined.
     `attempts`: a row per readable manifest; `in_result` where the trial's result stands on that attempt.
-    `cells`: a row per cell with its state (done, failed, partial, missing, running), safe step and a line of detail.
+    `cells`: a row per cell with its state (done, failed, partial, missing, running), safe step, a line of detail, and
+    in `stale` what has changed since it was done ("" where nothing has).
     All are in the order of the table, then by step, network and class, or by attempt.
     """
 
@@ -149,6 +157,7 @@ def read_frames(
     *,
     include_partial: bool = False,
     running: Collection[str] = (),
+    stale: Mapping[str, str] = NOTHING_STALE,
     num_threads: int = 8,
 ) -> Frames:
     """Read everything that storage holds of a table.
@@ -156,6 +165,7 @@ def read_frames(
     Args:
         include_partial: put the newest commit's evaluations of partial trials into `results` (averaged nowhere).
         running: trial ids that somebody works on now; those not done get the state "running".
+        stale: by trial id, what has changed since a trial was done.
     """
     cells = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     ids = list(dict.fromkeys(trial_id for _, trial_id in cells))
@@ -167,7 +177,7 @@ def read_frames(
     return Frames(
         results=_frame((line for cell, name in cells for line in _result_lines(cell, name, found)), RESULT_COLUMNS),
         attempts=_frame((line for name in ids for line in _attempt_lines(found[name])), ATTEMPT_COLUMNS),
-        cells=_frame((_cell_line(cell, name, found, running) for cell, name in cells), CELL_COLUMNS),
+        cells=_frame((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
     )
 
 
@@ -253,8 +263,13 @@ def _attempt_lines(reading: _Reading) -> Iterator[tuple[Any, ...]]:
 
 
 def _cell_line(
-    cell: CellLike, trial_id: str, found: Mapping[str, _Reading], running: Collection[str]
+    cell: CellLike,
+    trial_id: str,
+    found: Mapping[str, _Reading],
+    running: Collection[str],
+    stale: Mapping[str, str],
 ) -> tuple[Any, ...]:
     state = found[trial_id].state
     kind = "running" if state.kind != "done" and trial_id in running else state.kind
-    return (cell.row, str(cell.label_fraction), cell.seed, trial_id, kind, state.step, state.detail)
+    changed = stale.get(trial_id, "") if kind == "done" else ""
+    return (cell.row, str(cell.label_fraction), cell.seed, trial_id, kind, state.step, state.detail, changed)

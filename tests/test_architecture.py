@@ -30,21 +30,31 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
     [
         ("trainer.spec, trainer.records, trainer.data.splits", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         ("trainer.data.catalog, trainer.data.cache", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
+        ("trainer.drawing, trainer.data.palettes", {"torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib"}),
         ("trainer.data.opening, trainer.data.checking", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         (
             "experiments, experiments.demo, experiments.camvid, experiments.table1, experiments.ablation_blocks, "
             "experiments.methods_demo",
             {"torch", "ray", "mlflow", "pandas"},
         ),
-        ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
+        ("trainer.run, trainer.preview, trainer.predicting", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        (
+            "results.statistics, orchestrator.cli.statistics_view",
+            {"torch", "ray", "mlflow", "scipy", "matplotlib"},
+        ),
+        ("results.staleness, results.explanation", {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"}),
+        ("results.recount, results.verify, results.bundle", {"torch", "ray", "mlflow", "experiments", "orchestrator"}),
+        ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
-            "orchestrator.forecast, orchestrator.cli.planning",
+            "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "
+            "orchestrator.cli.stale",
             {"torch", "ray", "mlflow", "pandas"},
         ),
+        ("orchestrator.gallery, orchestrator.predicting", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),
     ],
 )

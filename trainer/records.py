@@ -8,6 +8,7 @@ cut, edited or rotted is a `DamagedRecord`, never a number.
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -391,6 +392,23 @@ class Failure(Record):
     failed: float
 
 
+class AcceptedChange(Record):
+    """What somebody let stand: by name, the digests and versions that are no longer those a result was made with."""
+
+    attempt: FileWord
+    accepted: float
+    by: str
+    why: str
+    facts: dict[str, str]
+
+
+class Acceptance(Record):
+    """All that was accepted of the results of a trial; a change holds for the result of its attempt alone."""
+
+    trial_id: str
+    changes: tuple[AcceptedChange, ...]
+
+
 class Ending(Record):
     """How one rank's part of an attempt ended, when it could still say so; SIGKILL leaves none."""
 
@@ -462,6 +480,20 @@ def checkpoint_name(step: int) -> str:
 def segment_name(step: int) -> str:
     """The file of the metric records up to `step` updates."""
     return f"metrics-{step:08d}.jsonl"
+
+
+def preview_name(step: int) -> str:
+    """The picture of an attempt's networks after `step` updates."""
+    return f"preview-{step:08d}.png"
+
+
+_NAMED_BY_STEP = re.compile(r"(metrics|preview)-(\d{8,18})\.(jsonl|png)")
+
+
+def step_in(name: str, kind: Literal["metrics", "preview"]) -> int | None:
+    """The step in the name of a segment or a picture; None for the name of anything else."""
+    match = _NAMED_BY_STEP.fullmatch(name)
+    return int(match[2]) if match is not None and match[1] == kind else None
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -550,6 +582,27 @@ def read_segments(
             yield record
 
 
+def find_previews(
+    storage: Storage, trial_id: str, segments: Sequence[Segment], *, passed_over: int = 0
+) -> dict[int, str]:
+    """The paths of the pictures that belong to a history, by step.
+
+    A picture counts as the records of its step do: an attempt's pictures up to each of its segments, from the segment
+    before on. `passed_over` leaves out those of so many first segments.
+    """
+    names = {attempt: storage.names(attempt_path(trial_id, attempt)) for attempt in {s.attempt for s in segments}}
+    found: dict[int, str] = {}
+    first = 0
+    for number, segment in enumerate(segments):
+        last = step_in(segment.file, "metrics") or first
+        for name in names[segment.attempt] if number >= passed_over else ():
+            step = step_in(name, "preview")
+            if step is not None and first < step <= last:
+                found[step] = attempt_path(trial_id, segment.attempt, name)
+        first = last
+    return found
+
+
 def _records_in(content: bytes, *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
     try:
         for line in content.splitlines():
@@ -604,6 +657,8 @@ def last_words(storage: Storage, trial_id: str) -> str:
     if words:
         first = words[0]  # the other ranks most likely only noticed
         return f"{_ENDINGS[first.kind]} (rank {first.rank}): {first.message}" if first.message else _ENDINGS[first.kind]
+    if storage.exists(superseded_path(trial_id, attempts[-1])):
+        return f"its result of attempt {attempts[-1]} was set aside, to be trained again"
     progress = read_progress(storage, trial_id, attempts[-1])
     at = f" near step {progress.step}" if progress else ""
     return f"attempt {attempts[-1]} ended{at} without a word: killed, or its machine was lost"
@@ -679,10 +734,40 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
     return None
 
 
+def superseded_path(trial_id: str, attempt: str) -> str:
+    """Where the result of an attempt lies that was set aside for a new one: byte for byte the result.json it was."""
+    return trial_path(trial_id, "superseded", f"{attempt}.json")
+
+
+def read_superseded(storage: Storage, trial_id: str) -> tuple[list[Result], list[str]]:
+    """The results of a trial that were set aside, by attempt, and a line for each that cannot be read."""
+    results, damage = [], []
+    for name in storage.names(trial_path(trial_id, "superseded")):
+        path = trial_path(trial_id, "superseded", name)
+        try:
+            result = Result.find(storage, path)
+            if result is not None and (result.trial_id, f"{result.attempt}.json") != (trial_id, name):
+                raise DamagedRecord(f"{storage.locate(path)} is that of {result.trial_id}, {result.attempt}")
+        except DamagedRecord as error:
+            damage.append(f"superseded result not accepted: {error}")
+        else:
+            results += [] if result is None else [result]
+    return results, damage
+
+
+def read_accepted(storage: Storage, trial_id: str) -> tuple[AcceptedChange, ...]:
+    """What was accepted of a trial's results, oldest first; a damaged record or another trial's accepts nothing."""
+    with suppress(DamagedRecord):
+        acceptance = Acceptance.find(storage, trial_path(trial_id, "accepted.json"))
+        return acceptance.changes if acceptance is not None and acceptance.trial_id == trial_id else ()
+    return ()
+
+
 # Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
 _NOT_DECIDING = {
     "checkpoint.py",
     "consistency.py",
+    "drawing.py",
     "errors.py",
     "fitting.py",
     "host.py",
@@ -690,9 +775,13 @@ _NOT_DECIDING = {
     "keeper.py",
     "mask_statistics.py",
     "options.py",
+    "palettes.py",
+    "predicting.py",
     "preview.py",
     "records.py",
     "telling.py",
+    "trained.py",
+    "trial_preview.py",
     "remote.py",
     "run.py",
     "watchdog.py",

@@ -355,7 +355,7 @@ def test_a_trial_on_s3_stops_goes_on_and_ends_as_in_a_folder(room: Room, unbroke
     assert state.step == 3
     assert room.run() == Outcome("done")
     assert room.finished().equals(unbroken)
-    left = ["attempts", "preview.png", "result.json", "spec.json", "weights.pt"]
+    left = ["attempts", "result.json", "spec.json", "weights.pt"]
     assert room.storage.names(trial_path(room.spec.trial_id)) == left
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from trainer.data.cache import CachedSplit
 from trainer.data.pool_labels import PoolLabels
 from trainer.data.resizing import resize_image, resize_label
-from trainer.distributed import rank, shard, world_size
+from trainer.distributed import alone, rank, shard, world_size
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.base import Batch, Phase, Pool, PoolPart, Stream, phase_at
 from trainer.randomness import fold_int, key_of, permutation, uniform_int
@@ -174,6 +174,12 @@ class Streams:
         else:
             raw = self._read(step)
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
+        return {name: batch.to(self._device, self._dtype) for name, batch in raw.items()}
+
+    def whole(self, step: int) -> dict[str, Batch]:
+        """The global batches of a step, the parts of all ranks together; what was read ahead stays as it is."""
+        with alone():
+            raw = self._read(step)
         return {name: batch.to(self._device, self._dtype) for name, batch in raw.items()}
 
     def use_pool_labels(self, labels: PoolLabels) -> None:

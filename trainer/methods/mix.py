@@ -113,7 +113,9 @@ class MixMethod(Method):
         return next_of_global_batch(batches["unlabeled"].image)
 
     def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
-        """The first pair of the batch, its mask and its mix."""
+        """The first pair of the batch, its mask and its mix; none before mixing begins."""
+        if step < self._spec.supervised_start:
+            return ()
         batch = batches["unlabeled"]
         mixed = self.mix(networks, batches, step)
         partner = self._partner(batches)

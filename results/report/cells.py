@@ -1,0 +1,103 @@
+"""Cells of a table as the page tells of them: where each number comes from, and what has none and why."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from results.aggregate import CellSummary
+from results.compute import count_note, figures, header, marked_label
+from results.report.parts import Entries, ReportParts
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOrigin:
+    """One trial behind a cell; `value` is its mean IoU in percent, "" where it has none."""
+
+    seed: int
+    trial_id: str
+    state: str
+    value: str
+    stale: str
+    entries: Entries
+
+
+@dataclass(frozen=True, slots=True)
+class CellOrigin:
+    """The trials behind a cell, under the anchor that its figures in the table lead to."""
+
+    anchor: str
+    title: str
+    figures: str
+    trials: tuple[TrialOrigin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTrial:
+    """A trial that is in no mean, or one that is and should not be taken as it stands, and why."""
+
+    place: str
+    seed: int
+    state: str
+    step: int
+    reason: str
+
+
+def anchors(parts: ReportParts) -> dict[tuple[str, str], str]:
+    """The anchor of each cell by row and label fraction."""
+    return {
+        (cell.row, cell.label_fraction): f"cell-{row}-{column}"
+        for row, line in enumerate(parts.table.lines)
+        for column, cell in enumerate(line.cells)
+        if cell is not None
+    }
+
+
+def cell_origins(parts: ReportParts) -> Iterator[CellOrigin]:
+    """What the page says behind each cell, in the order of the table."""
+    heads = dict(zip(parts.table.fractions, header(parts.table)[1:], strict=True))
+    places = anchors(parts)
+    for line in parts.table.lines:
+        for cell in line.cells:
+            if cell is not None:
+                yield CellOrigin(
+                    places[cell.row, cell.label_fraction],
+                    f"{marked_label(parts.table, line)}, {heads[cell.label_fraction]}",
+                    " ± ".join(text for text in figures(cell) if text) + count_note(cell, parts.table.num_seeds),
+                    tuple(_trials(parts, cell)),
+                )
+
+
+def _trials(parts: ReportParts, cell: CellSummary) -> Iterator[TrialOrigin]:
+    values, states, stale = dict(cell.scores), dict(cell.absent), dict(cell.stale)
+    here = (parts.table.trials["row"] == cell.row) & (parts.table.trials["label_fraction"] == cell.label_fraction)
+    for seed, trial_id in parts.table.trials.loc[here, ["seed", "trial_id"]].itertuples(index=False):
+        yield TrialOrigin(
+            seed=seed,
+            trial_id=trial_id,
+            state=states.get(seed, "done"),
+            value=f"{100 * values[seed]:.2f}" if seed in values else "",
+            stale=stale.get(seed, ""),
+            entries=parts.origins.get(trial_id, ()),
+        )
+
+
+def open_trials(parts: ReportParts) -> tuple[OpenTrial, ...]:
+    """Every trial that is not done or is stale, in the order of the table."""
+    heads = dict(zip(parts.table.fractions, header(parts.table)[1:], strict=True))
+    return tuple(
+        OpenTrial(
+            place=f"{cell['row']}, {heads[cell['label_fraction']]}",
+            seed=cell["seed"],
+            state="stale" if cell["stale"] else cell["state"],
+            step=cell["step"],
+            reason=cell["stale"] or cell["detail"] or _REASONS.get(cell["state"], ""),
+        )
+        for cell in parts.table.trials.to_dict("records")
+        if cell["stale"] or cell["state"] != "done"
+    )
+
+
+_REASONS = {
+    "missing": "not started yet",
+    "running": "a driver trains it now",
+    "partial": "stopped at a checkpoint",
+}
