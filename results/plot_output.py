@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 
 from results.plot_style import Look, drawing
 
+Form = Literal["pdf", "png"]
+FORMS: tuple[Form, ...] = ("pdf", "png")
 _DOTS_PER_INCH = 200
 _SWATCH_INCHES = (0.5, 0.17)
 
@@ -42,7 +44,7 @@ class Plot:
     is_drawn_on_page: bool = True
 
 
-def plot_file(plot: Plot, form: Literal["png", "pdf"]) -> bytes:
+def plot_file(plot: Plot, form: Form) -> bytes:
     """All panels on one sheet with their legend below, for a paper."""
     with drawing(plot.name):
         columns = min(plot.num_columns, len(plot.panels))

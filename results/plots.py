@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from results.class_plots import class_plot, gain_plot
-from results.compute import ComputedTable, header
+from results.compute import ComputedTable
 from results.frame import Frames
+from results.layout import header
 from results.plot_output import Panel, Plot
 from results.plot_style import Look, fraction_look, row_look
 from results.series import (

@@ -20,7 +20,8 @@ from results.comparisons import (
     compare_with_reference,
     reference_line,
 )
-from results.compute import DEMONSTRATION, ComputedTable
+from results.caption import DEMONSTRATION
+from results.compute import ComputedTable
 from results.escaping import one_line
 from results.frame import TableLike
 

@@ -4,19 +4,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from results.aggregate import CellSummary
-from results.compute import count_note, figures, header, marked_label
+from results.explanation import aggregate_entries
+from results.figures import percent
+from results.layout import NOTHING_DONE, header, marked_label
+from results.marks import state_words
 from results.report.parts import Entries, ReportParts
 
 
 @dataclass(frozen=True, slots=True)
 class TrialOrigin:
-    """One trial behind a cell; `value` is its mean IoU in percent, "" where it has none."""
+    """One trial behind a cell; `value` is its mean IoU in percent, "" where it has none; stale ones have that state."""
 
     seed: int
     trial_id: str
     state: str
     value: str
-    stale: str
     entries: Entries
 
 
@@ -27,6 +29,7 @@ class CellOrigin:
     anchor: str
     title: str
     figures: str
+    entries: Entries
     trials: tuple[TrialOrigin, ...]
 
 
@@ -61,21 +64,26 @@ def cell_origins(parts: ReportParts) -> Iterator[CellOrigin]:
                 yield CellOrigin(
                     places[cell.row, cell.label_fraction],
                     f"{marked_label(parts.table, line)}, {heads[cell.label_fraction]}",
-                    " ± ".join(text for text in figures(cell) if text) + count_note(cell, parts.table.num_seeds),
+                    _figures(cell),
+                    aggregate_entries(parts.table, cell.row, cell.label_fraction),
                     tuple(_trials(parts, cell)),
                 )
 
 
+def _figures(cell: CellSummary) -> str:
+    printed = " ± ".join(text for text in (percent(cell.mean), percent(cell.std)) if text) or NOTHING_DONE
+    return printed if state_words(cell) == "done" else f"{printed} ({state_words(cell)})"
+
+
 def _trials(parts: ReportParts, cell: CellSummary) -> Iterator[TrialOrigin]:
-    values, states, stale = dict(cell.scores), dict(cell.absent), dict(cell.stale)
+    values, states, stale = dict(cell.scores), dict(cell.absent), {seed for seed, _ in cell.stale}
     here = (parts.table.trials["row"] == cell.row) & (parts.table.trials["label_fraction"] == cell.label_fraction)
     for seed, trial_id in parts.table.trials.loc[here, ["seed", "trial_id"]].itertuples(index=False):
         yield TrialOrigin(
             seed=seed,
             trial_id=trial_id,
-            state=states.get(seed, "done"),
-            value=f"{100 * values[seed]:.2f}" if seed in values else "",
-            stale=stale.get(seed, ""),
+            state="stale" if seed in stale else states.get(seed, "done"),
+            value=percent(values[seed]) if seed in values else "",
             entries=parts.origins.get(trial_id, ()),
         )
 

@@ -91,7 +91,8 @@ def test_an_origin_names_seeds_with_values_trials_and_what_was_given(read: Reade
     assert "ClassMix, 1/8 (30)" in told
     for word in ("60.00", spec_of("ClassMix", EIGHTH, 1).trial_id, "made by", "mixgrid train <spec>"):
         assert word in told
-    assert "Stale: code changed since" in told
+    assert re.search(r"Seed 0: 60.00\s+stale", told)
+    assert "seed 0: code changed since" in told
 
 
 def test_what_is_not_done_is_listed_with_its_reason(read: Reader) -> None:
@@ -105,7 +106,7 @@ def test_what_is_not_done_is_listed_with_its_reason(read: Reader) -> None:
 
 def test_statistics_compute_and_environment_are_told(read: Reader) -> None:
     assert "ClassMix is above Supervised." in read.sections["statistics"]
-    for word in ("cpu", "1.50", "0.25", "All in all 1.5 CPU-hours."):
+    for word in ("cpu (x86_64)", "CPU-thread-hours", "1.500", "0.250", "0.125", "All in all 1.5 CPU-hours."):
         assert word in read.sections["compute"]
     for word in ("torch", "2.11.0", "c0dec0dec0de", "node-a"):
         assert word in read.sections["environment"]
@@ -146,7 +147,7 @@ def test_a_text_never_becomes_a_tag(tmp_path) -> None:
     fill(storage)
     bad = '<script>alert("1")</script>'
     table = TableStub(**{**TABLE.__dict__, "rows": (RowStub(bad), *TABLE.rows), "title": bad})
-    page = render(parts_of(storage, table, statistics=(bad,), no_pictures=bad, pictures=(), compute_statement=bad))
+    page = render(parts_of(storage, table, statistics=(bad,), picture_notes=(bad,), compute_statement=bad))
     assert page.count("<script") == 1
     assert "alert(&#34;1&#34;)" in page
 
@@ -163,12 +164,12 @@ def test_sections_with_nothing_to_show_say_why(tmp_path) -> None:
     table = TableStub(**{**TABLE.__dict__, "published": None})
     parts = parts_of(
         Storage(str(tmp_path)), table, plots=(), statistics=(), hours=(), compute_statement="", pictures=(),
-        no_pictures="there are no images below data",
+        picture_notes=("There are no images below data.",),
     )  # fmt: skip
     told = Reader(render(parts)).sections
     for name in ("scores", "statistics", "classes", "learning", "shares", "compute", "environment"):
         assert re.search(r"\b(No|Nothing)\b", told[name]), name
-    assert "No pictures: there are no images below data." in told["gallery"]
+    assert "No pictures are shown. There are no images below data." in told["gallery"].replace("  ", " ")
     assert told["open"].count("not started yet") == 12
 
 
