@@ -1,13 +1,12 @@
 """Table and storage to cells with their state. Reads storage alone: no Ray, no memory of earlier runs."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
-from trainer.records import Result, Storage, TrialState, read_trial
+from trainer.records import ResultInBrief, Storage, TrialState, read_each, read_trial
 
 CellState = Literal["done", "failed", "partial", "missing", "running"]
 
@@ -35,13 +34,11 @@ def survey(table: Table, storage: Storage) -> list[PlannedCell]:
     """The state of every cell, in the table's order."""
     named = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     holders = holders_of(live_drivers(storage))
-    unique = sorted({name for _, name in named})
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        read = dict(zip(unique, pool.map(lambda trial_id: read_trial(storage, trial_id), unique), strict=True))
+    read = read_each(storage, lambda trial_id: read_trial(storage, trial_id), [name for _, name in named])
     return [_planned(cell, *read[name], holders.get(name)) for cell, name in named]
 
 
-def _planned(cell: Cell, trial: TrialState, result: Result | None, holder: str | None) -> PlannedCell:
+def _planned(cell: Cell, trial: TrialState, result: ResultInBrief | None, holder: str | None) -> PlannedCell:
     if result is None:
         return PlannedCell(cell, trial, holder)
     return PlannedCell(cell, trial, holder, wall_seconds=result.wall_seconds, attempt=result.attempt)
