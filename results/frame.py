@@ -3,7 +3,6 @@
 A number enters a frame from a sealed record only; a damaged result is named in the frame `cells` and counts nowhere.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from results.reading import Attempt, Reading, read_all
+from results.reading import Reading, read_all
 from trainer.records import Judgement, Storage, read_each
 from trainer.spec import MEAN, TrialSpec
 
@@ -125,9 +124,7 @@ class Frames:
     """What storage says of a table.
 
     `results`: a row per (trial, step, network, class), "mean" being mean IoU; iou in [0, 1], NaN where undefined.
-    `attempts`: a row per readable manifest; `in_result` where the trial's result stands on that attempt, `ended` its
-    last sign of life and `wall_seconds` the time up to it, `num_gpus` NaN where it is not known; the rest as
-    `results.reading.Attempt`.
+    `attempts`: a row per readable manifest, its columns as `results.reading.Attempt` says.
     `cells`: a row per cell with its state (done, failed, partial, missing, running), safe step, a line of detail, and
     in `stale` what has changed since it was done ("" where nothing has).
     All are in the order of the table, then by step, network and class, or by attempt.
@@ -161,7 +158,7 @@ def read_frames(
     found = read_each(storage, read, ids, num_threads=num_threads)
     return Frames(
         results=_results([(cell, name, found[name].class_names, found[name].evaluations) for cell, name in cells]),
-        attempts=_frame((_attempt_line(go) for name in found for go in found[name].attempts), ATTEMPT_COLUMNS),
+        attempts=_frame((line for name in found for line in found[name].attempts), ATTEMPT_COLUMNS),
         cells=_frame((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
     )
 
@@ -217,34 +214,7 @@ def _repeated(values: Sequence[Any], repeats: np.ndarray, dtype: str) -> pd.Seri
     return pd.Series(pa.array(words, type=pa.large_string()).take(pa.array(codes)), dtype="str")
 
 
-# --- attempts and cells -------------------------------------------------------------------------------------------
-
-
-def _attempt_line(attempt: Attempt) -> tuple[Any, ...]:
-    manifest = attempt.manifest
-    return (
-        manifest.trial_id,
-        manifest.attempt,
-        attempt.in_result,
-        manifest.started,
-        attempt.ended,
-        attempt.ended - manifest.started,
-        attempt.ending,
-        manifest.resumed_from_step,
-        attempt.last_step,
-        attempt.kept_step,
-        manifest.device,
-        attempt.num_gpus,
-        manifest.world_size,
-        manifest.threads,
-        manifest.host,
-        json.dumps(manifest.versions, sort_keys=True),
-        manifest.digests.code,
-        manifest.digests.data,
-        manifest.digests.split,
-        manifest.digests.weights,
-        manifest.num_labeled,
-    )
+# --- cells --------------------------------------------------------------------------------------------------------
 
 
 def _cell_line(

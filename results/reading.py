@@ -3,10 +3,12 @@
 Knows neither frames nor formats, so that a command which prints a line need not load them.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from trainer.records import (
     Commit,
@@ -34,30 +36,37 @@ NETWORKS = ("student", "teacher")
 EndingWord = Literal[EndingKind, "finished", "silent"]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One go at a trial.
+class Attempt(NamedTuple):
+    """One go at a trial, as a line of the frame of attempts.
 
     `ended` is its last sign of life in unix seconds, and `ending` how that was: "finished" where it wrote the result,
     "silent" where it was killed or still works, else the word it left. `last_step` is how far it is known to have come,
     `kept_step` how far its work stands in the result, or in the newest checkpoint of a trial that is not done; the step
-    it began at where none of it does. `in_result`: the trial's result stands on it.
+    it began at where none of it does. `in_result`: the trial's result stands on it. `num_gpus` are those of all its
+    ranks, NaN where it ran on GPUs and the share of a rank was not recorded.
     """
 
-    manifest: Manifest
+    trial_id: str
+    attempt: str
+    in_result: bool
+    started: float
     ended: float
+    wall_seconds: float
     ending: EndingWord
+    resumed_from_step: int
     last_step: int
     kept_step: int
-    in_result: bool
-
-    @property
-    def num_gpus(self) -> float | None:
-        """GPUs of all its ranks; None where it ran on GPUs and the share of a rank was not recorded."""
-        if self.manifest.device.startswith("cpu"):
-            return 0.0
-        share = self.manifest.options.get("gpus_per_worker")
-        return self.manifest.world_size * float(share) if isinstance(share, int | float) and share > 0 else None
+    device: str
+    num_gpus: float
+    world_size: int
+    threads: int
+    host: str
+    versions: str
+    code_digest: str
+    data_digest: str
+    split_digest: str
+    weights_digest: str
+    num_labeled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +84,12 @@ def read_all(storage: Storage, trial_id: str, *, include_partial: bool = False) 
     """Read a trial; with what was judged up to the newest readable commit where it is half done, if asked for."""
     state, result = read_trial(storage, trial_id)
     commits = [] if result is not None else find_commits(storage, trial_id)
-    attempts, damage = read_attempts(storage, trial_id, result, commits)
+    manifests, damage = read_manifests(storage, trial_id)
+    attempts = tuple(_attempt_of(storage, manifest, result, commits) for manifest in manifests)
     details = " ".join("; ".join(text for text in (state.detail, *damage) if text).split())
     # A detail names places inside the storage: the same records print the same bytes wherever the storage lies.
     detail = details.replace(storage.locate(trial_path(trial_id)), trial_path(trial_id))
-    reading = Reading(replace(state, detail=detail), attempts=tuple(attempts))
+    reading = Reading(replace(state, detail=detail), attempts=attempts)
     if result is not None:
         return replace(
             reading,
@@ -87,19 +97,21 @@ def read_all(storage: Storage, trial_id: str, *, include_partial: bool = False) 
             evaluations=in_order(result.evaluations),
             segments=result.segments,
         )
-    return (
-        _with_history(storage, trial_id, reading, commits) if include_partial and state.kind == "partial" else reading
-    )
+    if include_partial and state.kind == "partial":
+        class_names = {manifest.attempt: manifest.class_names for manifest in manifests}
+        return _with_history(storage, reading, commits, class_names)
+    return reading
 
 
-def _with_history(storage: Storage, trial_id: str, reading: Reading, commits: Sequence[Commit]) -> Reading:
+def _with_history(
+    storage: Storage, reading: Reading, commits: Sequence[Commit], class_names: Mapping[str, tuple[str, ...]]
+) -> Reading:
     """Add what was judged up to the newest commit whose history can be read; as it was where there is none."""
-    names = {attempt.manifest.attempt: attempt.manifest.class_names for attempt in reading.attempts}
     for commit in commits:
         with suppress(DamagedRecord):
-            history = read_segments(storage, trial_id, commit.segments)
+            history = read_segments(storage, commit.trial_id, commit.segments)
             judged = [record for record in history if isinstance(record, EvaluationRecord)]
-            found = names.get(commit.attempt, ())
+            found = class_names.get(commit.attempt, ())
             if found and all(len(record.class_iou) == len(found) for record in judged):
                 evaluations = in_order(judged)
                 return replace(reading, class_names=found, evaluations=evaluations, segments=commit.segments)
@@ -114,40 +126,56 @@ def in_order(evaluations: Iterable[Judgement]) -> tuple[Judgement, ...]:
 # --- attempts -----------------------------------------------------------------------------------------------------
 
 
-def read_attempts(
-    storage: Storage, trial_id: str, result: ResultInBrief | None, commits: Sequence[Commit]
-) -> tuple[list[Attempt], list[str]]:
-    """The attempts of a trial that left a manifest, and a line for each whose manifest cannot be read.
+def _attempt_of(
+    storage: Storage, manifest: Manifest, result: ResultInBrief | None, commits: Sequence[Commit]
+) -> Attempt:
+    """What is known of an attempt; `commits` are the trial's where it is not done, newest first."""
+    name, kept = manifest.attempt, _kept_steps(result, commits)
+    words = _words_of(storage, manifest)
+    signs = [(manifest.started, manifest.resumed_from_step), *_signs_of_life(storage, manifest)]
+    signs += [(word.time, word.step) for word in words]
+    signs += [(commit.time, commit.step) for commit in commits if commit.attempt == name]
+    ending: EndingWord = words[0].kind if words else "silent"  # the other ranks most likely only noticed
+    if result is not None and result.attempt == name:
+        signs.append((result.finished, result.num_steps))
+        ending = "finished"
+    ended = max(time for time, _ in signs)
+    kept_step = max(kept.get(name, 0), manifest.resumed_from_step)
+    return Attempt(
+        trial_id=manifest.trial_id,
+        attempt=name,
+        in_result=result is not None and name in kept,
+        started=manifest.started,
+        ended=ended,
+        wall_seconds=ended - manifest.started,
+        ending=ending,
+        resumed_from_step=manifest.resumed_from_step,
+        last_step=max(kept_step, *(step for _, step in signs)),
+        kept_step=kept_step,
+        device=manifest.device,
+        num_gpus=_num_gpus(manifest),
+        world_size=manifest.world_size,
+        threads=manifest.threads,
+        host=manifest.host,
+        versions=json.dumps(manifest.versions, sort_keys=True),
+        code_digest=manifest.digests.code,
+        data_digest=manifest.digests.data,
+        split_digest=manifest.digests.split,
+        weights_digest=manifest.digests.weights,
+        num_labeled=manifest.num_labeled,
+    )
 
-    Args:
-        result: the trial's, where it is done.
-        commits: its checkpoints, newest first; they are looked at where it is not done.
-    """
-    manifests, damage = read_manifests(storage, trial_id)
-    kept = _kept_steps(result, commits)
-    attempts = []
-    for manifest in manifests:
-        name = manifest.attempt
-        words = _words_of(storage, manifest)
-        signs = [(manifest.started, manifest.resumed_from_step), *_signs_of_life(storage, manifest)]
-        signs += [(word.time, word.step) for word in words]
-        signs += [(commit.time, commit.step) for commit in commits if commit.attempt == name]
-        ending: EndingWord = words[0].kind if words else "silent"  # the other ranks most likely only noticed
-        if result is not None and result.attempt == name:
-            signs.append((result.finished, result.num_steps))
-            ending = "finished"
-        kept_step = max(kept.get(name, 0), manifest.resumed_from_step)
-        attempts.append(
-            Attempt(
-                manifest,
-                ended=max(time for time, _ in signs),
-                ending=ending,
-                last_step=max(kept_step, *(step for _, step in signs)),
-                kept_step=kept_step,
-                in_result=result is not None and name in kept,
-            )
-        )
-    return attempts, damage
+
+def _num_gpus(manifest: Manifest) -> float:
+    if is_cpu(manifest.device):
+        return 0.0
+    share = manifest.options.get("gpus_per_worker")
+    return manifest.world_size * float(share) if isinstance(share, int | float) and share > 0 else math.nan
+
+
+def is_cpu(device: str) -> bool:
+    """Whether a device's name is that of a processor."""
+    return device == "cpu" or device.startswith("cpu ")
 
 
 def _kept_steps(result: ResultInBrief | None, commits: Sequence[Commit]) -> dict[str, int]:

@@ -11,8 +11,8 @@ import numpy as np
 
 _ROUNDING = 0.99e-9
 """Narrower than what consistency.py forgives: what is taken here is taken there."""
-_LIMIT = 10**12
-"""Counts up to which sums of a thousand classes are exact."""
+_LIMIT = 10**15
+"""Counts up to which sums over a thousand classes stay within int64."""
 
 
 def cut_counts(text: bytes) -> tuple[bytes, list[bytes]]:
@@ -26,7 +26,7 @@ def cut_counts(text: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def parse_counts(texts: Sequence[bytes], num_classes: int) -> np.ndarray | None:
-    """Rows as `cut_counts` gives them to counts [N, C, C] int64; None unless all are squares of counts below 10^12."""
+    """Rows as `cut_counts` gives them to counts [N, C, C] int64; None unless all are squares of counts below 10^15."""
     rows = b"],[".join(texts)
     shape = len(texts), num_classes, num_classes
     wanted = b"],[".join([b"," * (num_classes - 1)] * (len(texts) * num_classes))
@@ -39,23 +39,28 @@ def parse_counts(texts: Sequence[bytes], num_classes: int) -> np.ndarray | None:
     return None
 
 
-def do_ious_follow(
-    counts: np.ndarray, class_iou: Sequence[Sequence[float | None]], mean_iou: Sequence[float | None]
+def do_numbers_follow(
+    texts: Sequence[bytes],
+    num_classes: int,
+    class_iou: Sequence[Sequence[float | None]],
+    mean_iou: Sequence[float | None],
 ) -> bool:
-    """Whether IoUs by class [N][C] and their means [N] are those of counts [N, C, C]; None where undefined."""
+    """Whether IoUs by class [N][C] and their means [N] are those of N matrices as `cut_counts` gives them.
+
+    None stands for the IoU of a class in neither truth nor prediction, and for the mean of none.
+    """
+    counts = parse_counts(texts, num_classes)
+    if counts is None or len(class_iou) != len(counts) or {len(row) for row in class_iou} != {num_classes}:
+        return False
     hits = counts.diagonal(axis1=1, axis2=2)
     unions = counts.sum(axis=1) + counts.sum(axis=2) - hits
-    is_defined = unions > 0
-    ious = np.where(is_defined, hits / np.maximum(unions, 1), np.nan)
-    num_defined = is_defined.sum(axis=1)
+    ious = np.where(unions > 0, hits / np.maximum(unions, 1), np.nan)
+    num_defined = (unions > 0).sum(axis=1)
     means = np.where(num_defined > 0, np.nansum(ious, axis=1) / np.maximum(num_defined, 1), np.nan)
     return _is_equal(class_iou, ious) and _is_equal(mean_iou, means)
 
 
 def _is_equal(given: Sequence[object], wanted: np.ndarray) -> bool:
     values = np.array(given, dtype=np.float64)  # None becomes NaN
-    if values.shape != wanted.shape:
-        return False
-    is_undefined = np.isnan(wanted)
     is_near = np.abs(values - wanted) <= _ROUNDING
-    return bool((is_near | is_undefined).all() and (np.isnan(values) == is_undefined).all())
+    return bool((is_near | (np.isnan(values) & np.isnan(wanted))).all())
