@@ -3,32 +3,21 @@
 A number enters a frame from a sealed record only; a damaged result is named in the frame `cells` and counts nowhere.
 """
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from trainer.records import (
-    DamagedRecord,
-    EvaluationRecord,
-    Manifest,
-    Storage,
-    TrialState,
-    find_commits,
-    read_manifests,
-    read_segments,
-    read_trial,
-    trial_path,
-)
+from results.reading import Reading, read_all
+from trainer.records import Judgement, Storage, read_each
 from trainer.spec import MEAN, TrialSpec
 
-NETWORKS = ("student", "teacher")
 PROTOCOL_WORDS = {"resized": "", "full_whole": " (whole images)", "full_sliding": " (sliding windows)"}
 """What is said behind the size that images were judged at; nothing where that is the trained size."""
 RESULT_COLUMNS = {
@@ -49,8 +38,14 @@ ATTEMPT_COLUMNS = {
     "attempt": "str",
     "in_result": "bool",
     "started": "float64",
+    "ended": "float64",
+    "wall_seconds": "float64",
+    "ending": "str",
     "resumed_from_step": "int64",
+    "last_step": "int64",
+    "kept_step": "int64",
     "device": "str",
+    "num_gpus": "float64",
     "world_size": "int64",
     "threads": "int64",
     "host": "str",
@@ -129,7 +124,7 @@ class Frames:
     """What storage says of a table.
 
     `results`: a row per (trial, step, network, class), "mean" being mean IoU; iou in [0, 1], NaN where undefined.
-    `attempts`: a row per readable manifest; `in_result` where the trial's result stands on that attempt.
+    `attempts`: a row per readable manifest, its columns as `results.reading.Attempt` says.
     `cells`: a row per cell with its state (done, failed, partial, missing, running), safe step, a line of detail, and
     in `stale` what has changed since it was done ("" where nothing has).
     All are in the order of the table, then by step, network and class, or by attempt.
@@ -140,17 +135,6 @@ class Frames:
     cells: pd.DataFrame
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What one trial left: its state, judged history, manifests, and the attempts its result stands on."""
-
-    state: TrialState
-    class_names: tuple[str, ...] = ()
-    evaluations: tuple[EvaluationRecord, ...] = ()
-    manifests: tuple[Manifest, ...] = ()
-    counted: frozenset[str] = frozenset()
-
-
 def read_frames(
     storage: Storage,
     table: TableLike,
@@ -158,7 +142,7 @@ def read_frames(
     include_partial: bool = False,
     running: Collection[str] = (),
     stale: Mapping[str, str] = NOTHING_STALE,
-    num_threads: int = 8,
+    num_threads: int | None = None,
 ) -> Frames:
     """Read everything that storage holds of a table.
 
@@ -166,17 +150,15 @@ def read_frames(
         include_partial: put the newest commit's evaluations of partial trials into `results` (averaged nowhere).
         running: trial ids that somebody works on now; those not done get the state "running".
         stale: by trial id, what has changed since a trial was done.
+        num_threads: how many trials are read side by side; by default what suits the storage.
     """
     cells = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
-    ids = list(dict.fromkeys(trial_id for _, trial_id in cells))
-    if not ids:
-        return Frames(*(_frame([], columns) for columns in (RESULT_COLUMNS, ATTEMPT_COLUMNS, CELL_COLUMNS)))
-    with ThreadPoolExecutor(num_threads) as pool:
-        readings = pool.map(lambda trial_id: _read_trial(storage, trial_id, include_partial), ids)
-        found = dict(zip(ids, readings, strict=True))
+    ids = [trial_id for _, trial_id in cells]
+    read = partial(read_all, storage, include_partial=include_partial)
+    found = read_each(storage, read, ids, num_threads=num_threads)
     return Frames(
-        results=_frame((line for cell, name in cells for line in _result_lines(cell, name, found)), RESULT_COLUMNS),
-        attempts=_frame((line for name in ids for line in _attempt_lines(found[name])), ATTEMPT_COLUMNS),
+        results=_results([(cell, name, found[name].class_names, found[name].evaluations) for cell, name in cells]),
+        attempts=_frame((line for name in found for line in found[name].attempts), ATTEMPT_COLUMNS),
         cells=_frame((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
     )
 
@@ -188,84 +170,57 @@ def _frame(lines: Iterable[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.D
     )
 
 
-# --- one trial ----------------------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------------------------
+
+Judged = tuple[CellLike, str, Sequence[str], Sequence[Judgement]]
+"""A cell, its trial's id, the names of the classes, and what was judged."""
 
 
-def _read_trial(storage: Storage, trial_id: str, include_partial: bool) -> _Reading:
-    reading = _read_state(storage, trial_id)
-    manifests, damage = read_manifests(storage, trial_id)
-    if include_partial and reading.state.kind == "partial":
-        reading = _with_history(storage, trial_id, reading, manifests)
-    details = " ".join("; ".join(text for text in (reading.state.detail, *damage) if text).split())
-    # A detail names places inside the storage: the same records print the same bytes wherever the storage lies.
-    detail = details.replace(storage.locate(trial_path(trial_id)), trial_path(trial_id))
-    return replace(reading, manifests=tuple(manifests), state=replace(reading.state, detail=detail))
+def _results(judged: Iterable[Judged]) -> pd.DataFrame:
+    """The lines of each evaluation, built by column: a table may have a million of them."""
+    heads: list[tuple[Any, ...]] = []
+    names: list[str] = []
+    ious: list[float | None] = []
+    widths: list[int] = []
+    for cell, trial_id, class_names, evaluations in judged:
+        spec = cell.spec
+        place = (trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
+        for record in evaluations:
+            size = "x".join(map(str, record.eval_size)) + PROTOCOL_WORDS[spec.evaluation.protocol]
+            heads.append((*place, record.step, record.network, size, spec.initial_weights))
+            widths.append(len(class_names) + 1)
+            names += [*class_names, MEAN]
+            ious += [*record.class_iou, record.mean_iou]
+    columns = (
+        dict(zip(_HEAD_COLUMNS, zip(*heads, strict=True), strict=True)) if heads else dict.fromkeys(_HEAD_COLUMNS, ())
+    )
+    repeats = np.array(widths, dtype=np.int64)
+    whole = {name: _repeated(values, repeats, RESULT_COLUMNS[name]) for name, values in columns.items()}
+    whole["class_name"] = _repeated(names, np.ones(len(names), dtype=np.int64), "str")
+    whole["iou"] = pd.Series(np.array(ious, dtype=np.float64))  # None becomes NaN
+    return pd.DataFrame({name: whole[name] for name in RESULT_COLUMNS})
 
 
-def _read_state(storage: Storage, trial_id: str) -> _Reading:
-    state, result = read_trial(storage, trial_id)
-    if result is None:
-        return _Reading(state)
-    counted = frozenset({result.attempt, *(segment.attempt for segment in result.segments)})
-    return _Reading(state, result.class_names, _in_order(result.evaluations), counted=counted)
+_HEAD_COLUMNS = tuple(name for name in RESULT_COLUMNS if name not in ("class_name", "iou"))
 
 
-def _with_history(storage: Storage, trial_id: str, reading: _Reading, manifests: Sequence[Manifest]) -> _Reading:
-    """Add what was judged up to the newest commit whose history can be read; as it was where there is none."""
-    names = {manifest.attempt: manifest.class_names for manifest in manifests}
-    for commit in find_commits(storage, trial_id):
-        with suppress(DamagedRecord):
-            history = read_segments(storage, trial_id, commit.segments)
-            judged = [record for record in history if isinstance(record, EvaluationRecord)]
-            found = names.get(commit.attempt, ())
-            if found and all(len(record.class_iou) == len(found) for record in judged):
-                return replace(reading, class_names=found, evaluations=_in_order(judged))
-    return reading
+def _repeated(values: Sequence[Any], repeats: np.ndarray, dtype: str) -> pd.Series:
+    """A column in which each value stands several times."""
+    if dtype != "str":
+        return pd.Series(np.repeat(np.array(values, dtype=dtype), repeats))
+    words = list(dict.fromkeys(values))  # a few words, many times: each is made once
+    places = {word: place for place, word in enumerate(words)}
+    codes = np.repeat(np.array([places[value] for value in values], dtype=np.int32), repeats)
+    return pd.Series(pa.array(words, type=pa.large_string()).take(pa.array(codes)), dtype="str")
 
 
-def _in_order(evaluations: Iterable[EvaluationRecord]) -> tuple[EvaluationRecord, ...]:
-    return tuple(sorted(evaluations, key=lambda record: (record.step, NETWORKS.index(record.network))))
-
-
-# --- lines of the frames ------------------------------------------------------------------------------------------
-
-
-def _result_lines(cell: CellLike, trial_id: str, found: Mapping[str, _Reading]) -> Iterator[tuple[Any, ...]]:
-    spec, reading = cell.spec, found[trial_id]
-    head = (trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
-    for record in reading.evaluations:
-        size = "x".join(map(str, record.eval_size)) + PROTOCOL_WORDS[spec.evaluation.protocol]
-        ious = zip((*reading.class_names, MEAN), (*record.class_iou, record.mean_iou), strict=True)
-        for name, iou in ious:
-            value = float("nan") if iou is None else iou
-            yield (*head, record.step, record.network, name, value, size, spec.initial_weights)
-
-
-def _attempt_lines(reading: _Reading) -> Iterator[tuple[Any, ...]]:
-    for manifest in reading.manifests:
-        yield (
-            manifest.trial_id,
-            manifest.attempt,
-            manifest.attempt in reading.counted,
-            manifest.started,
-            manifest.resumed_from_step,
-            manifest.device,
-            manifest.world_size,
-            manifest.threads,
-            manifest.host,
-            json.dumps(manifest.versions, sort_keys=True),
-            manifest.digests.code,
-            manifest.digests.data,
-            manifest.digests.split,
-            manifest.digests.weights,
-            manifest.num_labeled,
-        )
+# --- cells --------------------------------------------------------------------------------------------------------
 
 
 def _cell_line(
     cell: CellLike,
     trial_id: str,
-    found: Mapping[str, _Reading],
+    found: Mapping[str, Reading],
     running: Collection[str],
     stale: Mapping[str, str],
 ) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import groupby
 
+from results.caption import DEMONSTRATION
 from results.comparisons import (
     FEWEST_SEEDS,
     LEVEL,
@@ -20,7 +21,6 @@ from results.comparisons import (
     compare_with_reference,
     reference_line,
 )
-from results.caption import DEMONSTRATION
 from results.compute import ComputedTable
 from results.escaping import one_line
 from results.frame import TableLike

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from experiments.table import Table
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
@@ -111,9 +109,7 @@ def computed(  # type: ignore[no-untyped-def]
     return compute_table(frames, table, choice, by_row=by_row)
 
 
-def frames_of(
-    table: Table, storage: Storage, *, places: Places | None = None, with_stale: bool = True
-) -> "Frames":
+def frames_of(table: Table, storage: Storage, *, places: Places | None = None, with_stale: bool = True) -> "Frames":
     """What storage says of the table, what runs now and what is stale, as in `computed`."""
     from results.frame import read_frames
 

@@ -46,7 +46,7 @@ def print_statistics(
 
 
 def _intervals(table: "ComputedTable") -> RichTable:
-    from results.compute import header, marked_label
+    from results.layout import header, marked_label
 
     view = _view(header(table))
     for line in table.lines:
