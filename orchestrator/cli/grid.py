@@ -110,7 +110,7 @@ def run(
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
     check_batches((cell.spec for cell in table.cells()), workers)
     chosen.selection.remember(chosen.storage)
-    request = Request(table, options, placement, address, max_concurrent, retry_failed, restart, rerun_stale)
+    request = Request(chosen, table, options, placement, address, max_concurrent, retry_failed, restart, rerun_stale)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 

@@ -97,12 +97,12 @@ def gallery_of(table: Table, storage: Storage, places: Places, num_images: int) 
 def write_plot(plot: "Plot", folder: Path) -> tuple[str, ...]:
     """Write a plot as PDF and PNG; their paths in the folder."""
     from orchestrator.cli.bundling import write_whole
-    from results.plot_output import FORMS, plot_file
+    from results.plot_output import plot_files
 
-    paths = {form: f"plots/{plot.name}.{form}" for form in FORMS}
-    for form, path in paths.items():
-        write_whole(folder / path, plot_file(plot, form))
-    return tuple(paths.values())
+    contents = {f"plots/{plot.name}.{form}": content for form, content in plot_files(plot).items()}
+    for path, content in contents.items():
+        write_whole(folder / path, content)
+    return tuple(contents)
 
 
 def write_statistics(table: "ComputedTable", folder: Path) -> str:

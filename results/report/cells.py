@@ -34,12 +34,14 @@ class CellOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenTrial:
-    """A trial that is in no mean, or one that is and should not be taken as it stands, and why."""
+class OpenTrials:
+    """Trials that are in no mean, or that are in one and stale: those with the same state, step and reason together.
 
-    place: str
-    seed: int
+    `places` are cells with their seeds, such as "ClassMix, 1/8 (372): 0, 3".
+    """
+
     state: str
+    places: tuple[str, ...]
     step: int
     reason: str
 
@@ -88,24 +90,26 @@ def _trials(parts: ReportParts, cell: CellSummary) -> Iterator[TrialOrigin]:
         )
 
 
-def open_trials(parts: ReportParts) -> tuple[OpenTrial, ...]:
-    """Every trial that is not done or is stale, in the order of the table."""
+def open_trials(parts: ReportParts) -> Iterator[OpenTrials]:
+    """Every trial that is not done or is stale: what failed first, what is merely stale last."""
     heads = dict(zip(parts.table.fractions, header(parts.table)[1:], strict=True))
-    return tuple(
-        OpenTrial(
-            place=f"{cell['row']}, {heads[cell['label_fraction']]}",
-            seed=cell["seed"],
-            state="stale" if cell["stale"] else cell["state"],
-            step=cell["step"],
-            reason=cell["stale"] or cell["detail"] or _REASONS.get(cell["state"], ""),
-        )
-        for cell in parts.table.trials.to_dict("records")
-        if cell["stale"] or cell["state"] != "done"
-    )
+    found: dict[tuple[str, int, str], dict[str, list[str]]] = {}
+    for cell in parts.table.trials.to_dict("records"):
+        state = "stale" if cell["stale"] else cell["state"]
+        if state in _REASONS:
+            reason = cell["stale"] or cell["detail"] or _REASONS[state]
+            places = found.setdefault((state, cell["step"], reason), {})
+            places.setdefault(f"{cell['row']}, {heads[cell['label_fraction']]}", []).append(str(cell["seed"]))
+    order = list(_REASONS)
+    for (state, step, reason), places in sorted(found.items(), key=lambda item: order.index(item[0][0])):
+        yield OpenTrials(state, tuple(f"{place}: {', '.join(seeds)}" for place, seeds in places.items()), step, reason)
 
 
 _REASONS = {
-    "missing": "not started yet",
-    "running": "a driver trains it now",
+    "failed": "no reason was recorded",
     "partial": "stopped at a checkpoint",
+    "running": "a driver trains it now",
+    "missing": "not started yet",
+    "stale": "what decides the number has changed",
 }
+"""States that the page lists, in its order, and what is said where a trial says nothing of its own."""

@@ -72,7 +72,7 @@ def _content(parts: ReportParts) -> dict[str, Any]:
         "heat": tuple(heat_tables(table)),
         "judged": tuple(judged_strips(parts.pictures)),
         "mixing": tuple(mixing_strips(parts.pictures)),
-        "open_trials": open_trials(parts),
+        "open_trials": tuple(open_trials(parts)),
         "environment": tuple(environment_of(parts.frames.attempts)),
         "origins": tuple(cell_origins(parts)),
         "colours_on_white": light,

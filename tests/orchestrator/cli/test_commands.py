@@ -36,7 +36,7 @@ def test_a_finished_table_is_not_trained_again(
     ran = mixgrid("run", table_file, "--storage", trained, "--data", places["data"], "--cache", places["cache"])
     assert ran.returncode == 0, ran.stderr
     assert sorted(p.name for p in Path(trained, "trials").rglob("attempts/*")) == before
-    for word in ("Supervised", "ComplexMix", "table.csv", "table.tex", "masks.png", "mlflow ui"):
+    for word in ("Supervised", "ComplexMix", "table.csv", "table.tex", "masks.png", "report.html", "mlflow ui"):
         assert word in ran.stdout
 
 
