@@ -37,7 +37,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
-        ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        (
+            "results.frame, results.aggregate, results.compute, results.tables",
+            {"torch", "ray", "mlflow", "matplotlib", "scipy"},
+        ),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
