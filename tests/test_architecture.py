@@ -38,7 +38,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("trainer.run, trainer.preview, trainer.predicting", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
-        ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        (
+            "results.frame, results.aggregate, results.compute, results.tables",
+            {"torch", "ray", "mlflow", "matplotlib", "scipy"},
+        ),
         (
             "results.statistics, orchestrator.cli.statistics_view",
             {"torch", "ray", "mlflow", "scipy", "matplotlib"},
