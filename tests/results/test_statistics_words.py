@@ -7,9 +7,9 @@ import pytest
 
 from experiments.table1 import TABLE1
 from results.aggregate import selections_of
-from results.comparisons import compare_with_reference
+from results.comparisons import Equivalence, compare_with_reference
 from results.compute import compute_table
-from results.statistics_words import comparison_figures, comparison_sentence, sentences, what_varies
+from results.statistics_words import comparison_figures, comparison_sentence, equivalence_words, sentences, what_varies
 from tests.results.builders import EIGHTH, QUARTER, RowStub, TableStub, put_scores, read
 from trainer.records import Storage
 
@@ -131,6 +131,27 @@ def test_published_values_are_told_with_both_p_values_and_what_was_taken_as_fixe
     )
     assert about(computed, "A published value whose std or number of runs is not known is taken as a fixed number")
     assert about(computed, "Where both are known the test counts the noise of both means (Welch)")
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "p_different", "said"),
+    [
+        (
+            5,
+            0.01,
+            0.2,
+            "at 1/8 equivalent within 0.5 (-0.10 points, equivalence p = 0.01, difference p = 0.2, n = 5, fixed)",
+        ),
+        (5, 0.01, 0.02, "at 1/8 equivalent within 0.5 though a difference is shown ("),
+        (5, 0.3, 0.2, "at 1/8 undecided ("),
+        (5, None, None, "at 1/8 not testable with 5 seeds without spread (-0.10 points, n = 5, fixed)"),
+        (1, None, None, "at 1/8 not testable with 1 seed (-0.10 points, n = 1 of 5, fixed)"),
+        (0, None, None, "at 1/8 not testable, no seed being done"),
+    ],
+)
+def test_each_verdict_on_a_published_value_is_said_in_words(n, p, p_different, said):
+    cell = Equivalence("Supervised", "1/8", n, 5, 54.84, -0.1, 0.5, True, p, p_different)
+    assert equivalence_words(cell).startswith(said)
 
 
 def test_figures_of_a_row_have_dashes_where_there_is_nothing(computed):

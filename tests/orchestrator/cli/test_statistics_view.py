@@ -13,7 +13,7 @@ from trainer.records import Storage
 
 SCORES = {
     "Supervised": {EIGHTH: [0.5, 0.52, 0.51], QUARTER: [0.6, 0.61, 0.6]},
-    "[50%] Mix": {EIGHTH: [0.56, 0.57, 0.57], QUARTER: [0.66, None, 0.65]},
+    "[bold] Mix": {EIGHTH: [0.56, 0.57, 0.57], QUARTER: [0.66, None, 0.65]},
 }
 
 
@@ -37,7 +37,7 @@ def test_intervals_figures_and_sentences_are_printed(computed):
     assert "† (2/3)" in text
     assert "rows against Supervised, in points of mean IoU" in text
     assert "- Between the runs of a cell the seed varies." in text
-    assert "- [50%] Mix against Supervised: +" in text
+    assert "- [bold] Mix against Supervised: +" in text
 
 
 def test_a_row_with_one_seed_has_no_interval(tmp_path):
