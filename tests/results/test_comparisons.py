@@ -318,6 +318,7 @@ def test_cells_without_a_published_value_are_not_tested(compute):
     places = [(cell.row, cell.label_fraction) for cell in published(compute, scores)]
     assert places == [("Supervised", "1/8"), ("Supervised", "1")]
     assert compare_with_published(compute(scores)) == ()
+    assert published(compute, scores, is_demonstration=True) == ()
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.5, math.nan, math.inf])
