@@ -10,11 +10,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from results.reading import Reading, read_all
+from results.columns import LongFrame, frame_of
+from results.reading import Reading, read_all, read_curve
 from trainer.records import Judgement, Storage, read_each
 from trainer.spec import MEAN, TrialSpec
 
@@ -67,6 +66,16 @@ CELL_COLUMNS = {
     "stale": "str",
 }
 
+
+CURVE_COLUMNS = {
+    "trial_id": "str",
+    "row": "str",
+    "label_fraction": "str",
+    "seed": "int64",
+    "step": "int64",
+    "name": "str",
+    "value": "float64",
+}
 
 NOTHING_STALE: Mapping[str, str] = MappingProxyType({})
 
@@ -157,64 +166,46 @@ def read_frames(
     read = partial(read_all, storage, include_partial=include_partial)
     found = read_each(storage, read, ids, num_threads=num_threads)
     return Frames(
-        results=_results([(cell, name, found[name].class_names, found[name].evaluations) for cell, name in cells]),
-        attempts=_frame((line for name in found for line in found[name].attempts), ATTEMPT_COLUMNS),
-        cells=_frame((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
+        results=results_frame((cell, found[name].class_names, found[name].evaluations) for cell, name in cells),
+        attempts=frame_of((line for name in found for line in found[name].attempts), ATTEMPT_COLUMNS),
+        cells=frame_of((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
     )
 
 
-def _frame(lines: Iterable[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:
-    values = list(zip(*lines, strict=True)) or [()] * len(columns)
-    return pd.DataFrame(
-        {name: pd.Series(column, dtype=dtype) for (name, dtype), column in zip(columns.items(), values, strict=True)}
-    )
+Judged = tuple[CellLike, Sequence[str], Sequence[Judgement]]
+"""A cell, the names of the classes, and what was judged of its trial."""
 
 
-# --- results ------------------------------------------------------------------------------------------------------
-
-Judged = tuple[CellLike, str, Sequence[str], Sequence[Judgement]]
-"""A cell, its trial's id, the names of the classes, and what was judged."""
-
-
-def _results(judged: Iterable[Judged]) -> pd.DataFrame:
-    """The lines of each evaluation, built by column: a table may have a million of them."""
-    heads: list[tuple[Any, ...]] = []
-    names: list[str] = []
-    ious: list[float | None] = []
-    widths: list[int] = []
-    for cell, trial_id, class_names, evaluations in judged:
-        spec = cell.spec
-        place = (trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
+def results_frame(judged: Iterable[Judged]) -> pd.DataFrame:
+    """The lines of `Frames.results`, in the order in which they are given."""
+    frame = LongFrame(RESULT_COLUMNS, name="class_name", value="iou")
+    for cell, class_names, evaluations in judged:
+        spec, names = cell.spec, [*class_names, MEAN]
+        place = (cell.trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
         for record in evaluations:
             size = "x".join(map(str, record.eval_size)) + PROTOCOL_WORDS[spec.evaluation.protocol]
-            heads.append((*place, record.step, record.network, size, spec.initial_weights))
-            widths.append(len(class_names) + 1)
-            names += [*class_names, MEAN]
-            ious += [*record.class_iou, record.mean_iou]
-    columns = (
-        dict(zip(_HEAD_COLUMNS, zip(*heads, strict=True), strict=True)) if heads else dict.fromkeys(_HEAD_COLUMNS, ())
-    )
-    repeats = np.array(widths, dtype=np.int64)
-    whole = {name: _repeated(values, repeats, RESULT_COLUMNS[name]) for name, values in columns.items()}
-    whole["class_name"] = _repeated(names, np.ones(len(names), dtype=np.int64), "str")
-    whole["iou"] = pd.Series(np.array(ious, dtype=np.float64))  # None becomes NaN
-    return pd.DataFrame({name: whole[name] for name in RESULT_COLUMNS})
+            head = (*place, record.step, record.network, size, spec.initial_weights)
+            frame.add(head, names, [*record.class_iou, record.mean_iou])
+    return frame.frame()
 
 
-_HEAD_COLUMNS = tuple(name for name in RESULT_COLUMNS if name not in ("class_name", "iou"))
+def read_curves(storage: Storage, table: TableLike, *, include_partial: bool = False) -> pd.DataFrame:
+    """The means of training scalars of every trial that is done: a row per (cell, step, scalar).
 
+    A trial whose history is damaged or gone has no lines; `mixgrid verify` names it.
 
-def _repeated(values: Sequence[Any], repeats: np.ndarray, dtype: str) -> pd.Series:
-    """A column in which each value stands several times."""
-    if dtype != "str":
-        return pd.Series(np.repeat(np.array(values, dtype=dtype), repeats))
-    words = list(dict.fromkeys(values))  # a few words, many times: each is made once
-    places = {word: place for place, word in enumerate(words)}
-    codes = np.repeat(np.array([places[value] for value in values], dtype=np.int32), repeats)
-    return pd.Series(pa.array(words, type=pa.large_string()).take(pa.array(codes)), dtype="str")
-
-
-# --- cells --------------------------------------------------------------------------------------------------------
+    Args:
+        include_partial: those of trials that are half done as well, up to their newest readable checkpoint.
+    """
+    cells = [(cell, cell.trial_id) for cell in table.cells()]
+    read = partial(read_curve, storage, include_partial=include_partial)
+    found = read_each(storage, read, [trial_id for _, trial_id in cells])
+    frame = LongFrame(CURVE_COLUMNS, name="name", value="value")
+    for cell, trial_id in cells:
+        for record in found[trial_id]:
+            head = (trial_id, cell.row, str(cell.label_fraction), cell.seed, record.step)
+            frame.add(head, list(record.scalars), list(record.scalars.values()))
+    return frame.frame()
 
 
 def _cell_line(

@@ -21,12 +21,14 @@ from trainer.records import (
     ResultInBrief,
     Segment,
     Storage,
+    TrainRecord,
     TrialState,
     find_commits,
     read_endings,
     read_manifests,
     read_progress,
     read_segments,
+    read_train_records,
     read_trial,
     step_of_segment,
     trial_path,
@@ -116,6 +118,18 @@ def _with_history(
                 evaluations = in_order(judged)
                 return replace(reading, class_names=found, evaluations=evaluations, segments=commit.segments)
     return reading
+
+
+def read_curve(storage: Storage, trial_id: str, *, include_partial: bool = False) -> list[TrainRecord]:
+    """The training records of a done trial's history, of a half done one's too if asked for; none of a damaged one."""
+    state, result = read_trial(storage, trial_id)
+    histories = [] if result is None else [result.segments]
+    if include_partial and state.kind == "partial":
+        histories = [commit.segments for commit in find_commits(storage, trial_id)]
+    for segments in histories:
+        with suppress(DamagedRecord):
+            return list(read_train_records(storage, trial_id, segments))
+    return []
 
 
 def in_order(evaluations: Iterable[Judgement]) -> tuple[Judgement, ...]:

@@ -213,16 +213,17 @@ def _said_of_device(device: DeviceUsage) -> str:
     kind = "thread" if is_cpu(device.device) else "GPU"
     counts = " or ".join(f"{count:g}" for count in device.per_run)
     return (
-        f"On {device.device} ({counts} {kind}{'' if device.per_run == (1.0,) else 's'} a run): {_figure(device.used_hours)} {device.unit} stand in results, "
-        f"{_figure(device.lost_hours)} were lost and {_figure(device.open_hours)} are in runs that are not finished, "
-        f"{_figure(device.total_hours)} in all"
+        f"On {device.device} ({counts} {kind}{'' if device.per_run == (1.0,) else 's'} a run): "
+        f"{_figure(device.used_hours)} {device.unit} stand in results, {_figure(device.lost_hours)} were lost and "
+        f"{_figure(device.open_hours)} are in runs that are not finished, {_figure(device.total_hours)} in all"
     )
 
 
 def _said_of_losses(usage: Usage) -> Iterable[str]:
     yield (
         "Lost are steps that were made again after an interruption, failed runs and attempts that led nowhere: "
-        f"{_count(usage.num_attempts, 'attempt')} in all; failed runs: {usage.num_failed}, not finished: {usage.num_open}"
+        f"{_count(usage.num_attempts, 'attempt')} in all; failed runs: {usage.num_failed}, "
+        f"not finished: {usage.num_open}"
     )
 
 

@@ -597,6 +597,19 @@ def read_segments(
     storage: Storage, trial_id: str, segments: Sequence[Segment]
 ) -> Iterator[TrainRecord | EvaluationRecord]:
     """The metric records of a history, in order of steps. Raises: DamagedRecord."""
+    return _read_lines(storage, trial_id, segments, lambda line: True)
+
+
+def read_train_records(storage: Storage, trial_id: str, segments: Sequence[Segment]) -> Iterator[TrainRecord]:
+    """As `read_segments`, without the evaluations, whose lines are not looked into. Raises: DamagedRecord."""
+    for record in _read_lines(storage, trial_id, segments, lambda line: _EVALUATION not in line):
+        if isinstance(record, TrainRecord):
+            yield record
+
+
+def _read_lines(
+    storage: Storage, trial_id: str, segments: Sequence[Segment], is_wanted: Callable[[bytes], bool]
+) -> Iterator[TrainRecord | EvaluationRecord]:
     step = 0
     for segment in segments:
         path = attempt_path(trial_id, segment.attempt, segment.file)
@@ -606,7 +619,8 @@ def read_segments(
             raise DamagedRecord(f"{storage.locate(path)} is gone, but a checkpoint or result counts on it") from error
         if hashlib.sha256(content).hexdigest() != segment.sha256_of_file:
             raise DamagedRecord(f"{storage.locate(path)} was changed after it was written")
-        for record in _records_in(content, where=storage.locate(path)):
+        wanted = filter(is_wanted, content.splitlines())
+        for record in _records_in(wanted, where=storage.locate(path)):
             if record.step < step:
                 raise DamagedRecord(f"{storage.locate(path)} goes back from step {step} to {record.step}")
             step = record.step
@@ -634,9 +648,12 @@ def find_previews(
     return found
 
 
-def _records_in(content: bytes, *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
+_EVALUATION = b'"kind": "evaluation"'
+
+
+def _records_in(lines: Iterable[bytes], *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
     try:
-        for line in content.splitlines():
+        for line in lines:
             yield _METRIC_RECORD.validate_json(line, strict=True)
     except ValidationError as error:
         raise DamagedRecord(f"{where} holds what is no metric record: {error}") from error
