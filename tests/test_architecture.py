@@ -52,6 +52,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
+            "results.plots, results.plot_output, results.report",
+            {"torch", "ray", "mlflow", "experiments", "orchestrator"},
+        ),
+        (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
             "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "
             "orchestrator.cli.stale",

@@ -75,8 +75,8 @@ def test_without_data_the_page_says_why_there_are_no_pictures(trained: str, tmp_
     file = tmp_path / "elsewhere.py"
     file.write_text(
         "from dataclasses import replace\nfrom tests.orchestrator.conftest import small_table\n"
-        "from trainer.spec import CamVid\nSMALL = replace(small_table(), frame=replace(small_table().frame, "
-        "dataset=CamVid()))\n"
+        "from trainer.spec import CamVid\nFRAME = small_table().frame.model_copy(update={'dataset': CamVid()})\n"
+        "SMALL = replace(small_table(), frame=FRAME)\n"
     )
     ran = mixgrid("report", str(file), "--storage", str(tmp_path / "runs"), "-o", str(tmp_path / "out"))
     assert ran.returncode == 0, ran.stderr

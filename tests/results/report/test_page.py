@@ -98,12 +98,12 @@ def test_an_origin_names_seeds_with_values_trials_and_what_was_given(read: Reade
 
 def test_what_is_not_done_is_listed_with_its_reason(read: Reader) -> None:
     told = read.sections["open"]
-    rows = re.sub(r"\s+", " ", told.partition("Why")[2])
+    rows = re.sub(r"\s+", " ", told.partition("their seeds")[2])
     assert rows.strip() == (
-        "failed ComplexMix, 1/8 (30): 1 7 non_finite_loss: loss is nan "
-        f"partial Supervised, 1/4 (60): 1 10 {LAST_WORDS} "
-        "missing ComplexMix, 1/4 (60): 0, 1 0 not started yet "
-        "stale ClassMix, 1/8 (30): 0 20 code changed since"
+        "failed non_finite_loss: loss is nan 7 ComplexMix, 1/8 (30): 1 "
+        f"partial {LAST_WORDS} 10 Supervised, 1/4 (60): 1 "
+        "missing not started yet 0 ComplexMix, 1/4 (60): 0, 1 "
+        "stale code changed since 20 ClassMix, 1/8 (30): 0"
     )
     assert "8 of 12 (1 failed, 2 missing, 1 partial; 1 stale)" in read.sections[""]
 
@@ -174,7 +174,7 @@ def test_sections_with_nothing_to_show_say_why(tmp_path) -> None:
     for name in ("scores", "statistics", "classes", "learning", "shares", "compute", "environment"):
         assert re.search(r"\b(No|Nothing)\b", told[name]), name
     assert "No pictures are shown. There are no images below data." in told["gallery"].replace("  ", " ")
-    assert "ComplexMix, 1/4 (60): 0, 1 0 not started yet" in re.sub(r"\s+", " ", told["open"])
+    assert "not started yet 0 Supervised, 1/8 (30): 0, 1;" in re.sub(r"\s+", " ", told["open"])
 
 
 def test_a_table_that_is_done_says_so(tmp_path) -> None:
