@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import bundling, data, grid, keeping, output, predicting, previewing, stale, trial
+from orchestrator.cli import bundling, data, grid, keeping, output, predicting, previewing, reporting, stale, trial
 
 app = typer.Typer(
     name="mixgrid",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 grid.register(app)
 output.register(app)
+reporting.register(app)
 keeping.register(app)
 stale.register(app)
 bundling.register(app)
