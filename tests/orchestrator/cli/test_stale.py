@@ -144,7 +144,7 @@ def test_a_cell_is_explained_as_the_table_prints_it_and_a_seed_alone_is_not(word
     assert "printed" not in dict(entries(*words, "ComplexMix@1/3#0"))
 
 
-@pytest.mark.parametrize("title", ["by hand", pytest.param("reproduce", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("title", ["by hand", pytest.param("reproduce", marks=[pytest.mark.ray, pytest.mark.slow])])
 def test_the_commands_of_explain_make_the_same_weights_when_pasted(
     title: str, stale: Storage, words: tuple[str, ...], places: dict[str, str], tmp_path: Path
 ) -> None:
@@ -178,7 +178,17 @@ def test_stale_cells_that_others_hold_are_left_to_them(stale: Storage, words: tu
     assert "stale: `mixgrid run --rerun-stale`" in told.stdout
 
 
+def test_the_command_of_explain_chooses_the_very_cell(words: tuple[str, ...]) -> None:
+    settings = ("--set", "optimizer.learning_rate=0.03")
+    pasted = dict(entries(words[0], *settings, *words[1:], "ComplexMix@1/3#0"))["reproduce"]
+    program, verb, *rest = shlex.split(pasted)
+    assert (program, verb) == ("mixgrid", "run")
+    (cell,) = json.loads(mixgrid("status", *rest, "--json").stdout)
+    assert cell["trial_id"] == small_table().changed(settings[1::2]).cells()[1].trial_id
+
+
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_stale_cell_is_trained_again_from_the_start_and_its_old_result_stays(
     stale: Storage, table_file: str, places: dict[str, str]
 ) -> None:
