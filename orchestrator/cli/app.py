@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import data, grid, keeping, output, trial
+from orchestrator.cli import benching, data, grid, keeping, output, trial
 
 app = typer.Typer(
     name="mixgrid",
@@ -20,6 +20,7 @@ grid.register(app)
 output.register(app)
 keeping.register(app)
 trial.register(app)
+benching.register(app)
 app.add_typer(data.app, name="data")
 app.add_typer(output.preview_app, name="preview")
 
