@@ -18,7 +18,7 @@ INTERPRETER = "an empty Python"
 _MIXGRID = "from orchestrator.cli.app import main; main()"
 _ROOT = Path(__file__).parents[2]
 # A piece of the demonstration that trains in a second or two.
-SETTINGS = ("num_steps=2", "network.width=4", "method.supervised_start=1")
+SETTINGS = ("num_steps=2", "network.width=4", "method.supervised_start=1", "dataset.num_train=16", "dataset.num_eval=4")
 SELECTED = {"rows": "Supervised,ComplexMix", "fractions": "1/4", "seeds": "0"}
 
 
