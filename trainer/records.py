@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import pyarrow.fs as arrow_fs
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.consistency import refuse_other_ious, refuse_other_judgements, refuse_other_sizes
 from trainer.counts import cut_counts, do_numbers_follow
-from trainer.remote import advice, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
+from trainer.remote import advice, arrow_fs, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
 from trainer.seals import BrokenSeal, sealed, unsealed
 from trainer.spec import ClassNames, TrialSpec
 
@@ -46,8 +45,8 @@ class Storage:
             remote = open_remote(url)
             self._filesystem, self._root, self._secrets = remote.filesystem, remote.root, remote.secrets
         else:
-            self._filesystem, self._root = arrow_fs.LocalFileSystem(), str(Path(url).expanduser().absolute())
-        self.is_local = isinstance(self._filesystem, arrow_fs.LocalFileSystem)
+            self._filesystem, self._root = arrow_fs().LocalFileSystem(), str(Path(url).expanduser().absolute())
+        self.is_local = isinstance(self._filesystem, arrow_fs().LocalFileSystem)
 
     @property
     def name(self) -> str:
@@ -97,7 +96,7 @@ class Storage:
 
     def names(self, path: str) -> list[str]:
         """Sorted names of the files and folders directly below `path`; empty where there is no such folder."""
-        selector = arrow_fs.FileSelector(self._full(path), allow_not_found=True)
+        selector = arrow_fs().FileSelector(self._full(path), allow_not_found=True)
         try:
             with self._asking("list", path):
                 names = sorted(info.base_name for info in self._filesystem.get_file_info(selector))
@@ -111,18 +110,18 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self._look_at(path).type != arrow_fs.FileType.NotFound)
+        return bool(self._look_at(path).type != arrow_fs().FileType.NotFound)
 
     def modified(self, path: str) -> float:
         """Time of the last change by the storage's clock, in unix seconds; 0 where there is nothing."""
         info = self._look_at(path)
         return info.mtime_ns / 1e9 if info.mtime_ns else 0.0
 
-    def _look_at(self, path: str) -> arrow_fs.FileInfo:
+    def _look_at(self, path: str) -> Any:
         full = self._full(path)
         with self._asking("look at", path):
             info = self._filesystem.get_file_info(full)
-        if info.type == arrow_fs.FileType.NotFound:
+        if info.type == arrow_fs().FileType.NotFound:
             self._confirm("look at", path)
         return info
 
@@ -138,7 +137,7 @@ class Storage:
         """Remove a file or a whole folder; nothing happens where there is none."""
         full = self._full(path)
         with suppress(FileNotFoundError, NotADirectoryError), self._asking("remove", path):
-            if self._filesystem.get_file_info(full).type == arrow_fs.FileType.Directory:
+            if self._filesystem.get_file_info(full).type == arrow_fs().FileType.Directory:
                 self._filesystem.delete_dir(full)
             else:
                 self._filesystem.delete_file(full)

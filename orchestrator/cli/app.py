@@ -7,7 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+<<<<<<< HEAD
 from orchestrator.cli import bundling, data, grid, keeping, output, predicting, previewing, reporting, stale, trial
+=======
+from orchestrator.cli import benching, data, grid, keeping, output, trial
+>>>>>>> fast
 
 app = typer.Typer(
     name="mixgrid",
@@ -23,8 +27,12 @@ keeping.register(app)
 stale.register(app)
 bundling.register(app)
 trial.register(app)
+<<<<<<< HEAD
 predicting.register(app)
 previewing.register(app)
+=======
+benching.register(app)
+>>>>>>> fast
 app.add_typer(data.app, name="data")
 
 
