@@ -7,11 +7,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-<<<<<<< HEAD
-from orchestrator.cli import bundling, data, grid, keeping, output, predicting, previewing, reporting, stale, trial
-=======
-from orchestrator.cli import benching, data, grid, keeping, output, trial
->>>>>>> fast
+from orchestrator.cli import (
+    benching,
+    bundling,
+    data,
+    grid,
+    keeping,
+    output,
+    predicting,
+    previewing,
+    reporting,
+    stale,
+    trial,
+)
 
 app = typer.Typer(
     name="mixgrid",
@@ -27,12 +35,9 @@ keeping.register(app)
 stale.register(app)
 bundling.register(app)
 trial.register(app)
-<<<<<<< HEAD
 predicting.register(app)
 previewing.register(app)
-=======
 benching.register(app)
->>>>>>> fast
 app.add_typer(data.app, name="data")
 
 
