@@ -40,11 +40,15 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
         ("results.parquet, results.agreement", {"torch", "ray", "mlflow", "matplotlib"}),
         ("results.reading, results.usage, trainer.seals, trainer.counts", {"torch", "ray", "mlflow", "pandas"}),
+        ("results.staleness, results.explanation", {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"}),
+        ("results.recount, results.verify, results.bundle", {"torch", "ray", "mlflow", "experiments", "orchestrator"}),
+        ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
-            "orchestrator.forecast, orchestrator.cli.planning",
+            "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "
+            "orchestrator.cli.stale",
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),

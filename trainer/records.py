@@ -402,6 +402,23 @@ class Failure(Record):
     failed: float
 
 
+class AcceptedChange(Record):
+    """What somebody let stand: by name, the digests and versions that are no longer those a result was made with."""
+
+    attempt: FileWord
+    accepted: float
+    by: str
+    why: str
+    facts: dict[str, str]
+
+
+class Acceptance(Record):
+    """All that was accepted of the results of a trial; a change holds for the result of its attempt alone."""
+
+    trial_id: str
+    changes: tuple[AcceptedChange, ...]
+
+
 class Ending(Record):
     """How one rank's part of an attempt ended, when it could still say so; SIGKILL leaves none."""
 
@@ -652,6 +669,8 @@ def last_words(storage: Storage, trial_id: str) -> str:
     if words:
         first = words[0]  # the other ranks most likely only noticed
         return f"{_ENDINGS[first.kind]} (rank {first.rank}): {first.message}" if first.message else _ENDINGS[first.kind]
+    if storage.exists(superseded_path(trial_id, attempts[-1])):
+        return f"its result of attempt {attempts[-1]} was set aside, to be trained again"
     progress = read_progress(storage, trial_id, attempts[-1])
     at = f" near step {progress.step}" if progress else ""
     return f"attempt {attempts[-1]} ended{at} without a word: killed, or its machine was lost"
@@ -774,6 +793,35 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
         failure = Failure.find(storage, trial_path(trial_id, "failure.json"))
         return failure if failure is not None and failure.trial_id == trial_id else None
     return None
+
+
+def superseded_path(trial_id: str, attempt: str) -> str:
+    """Where the result of an attempt lies that was set aside for a new one: byte for byte the result.json it was."""
+    return trial_path(trial_id, "superseded", f"{attempt}.json")
+
+
+def read_superseded(storage: Storage, trial_id: str) -> tuple[list[Result], list[str]]:
+    """The results of a trial that were set aside, by attempt, and a line for each that cannot be read."""
+    results, damage = [], []
+    for name in storage.names(trial_path(trial_id, "superseded")):
+        path = trial_path(trial_id, "superseded", name)
+        try:
+            result = Result.find(storage, path)
+            if result is not None and (result.trial_id, f"{result.attempt}.json") != (trial_id, name):
+                raise DamagedRecord(f"{storage.locate(path)} is that of {result.trial_id}, {result.attempt}")
+        except DamagedRecord as error:
+            damage.append(f"superseded result not accepted: {error}")
+        else:
+            results += [] if result is None else [result]
+    return results, damage
+
+
+def read_accepted(storage: Storage, trial_id: str) -> tuple[AcceptedChange, ...]:
+    """What was accepted of a trial's results, oldest first; a damaged record or another trial's accepts nothing."""
+    with suppress(DamagedRecord):
+        acceptance = Acceptance.find(storage, trial_path(trial_id, "accepted.json"))
+        return acceptance.changes if acceptance is not None and acceptance.trial_id == trial_id else ()
+    return ()
 
 
 # Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
