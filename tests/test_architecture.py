@@ -37,12 +37,15 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
-        ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
         ("results.parquet, results.agreement", {"torch", "ray", "mlflow", "matplotlib"}),
         ("results.reading, results.usage, trainer.seals, trainer.counts", {"torch", "ray", "mlflow", "pandas"}),
         ("results.staleness, results.explanation", {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"}),
         ("results.recount, results.verify, results.bundle", {"torch", "ray", "mlflow", "experiments", "orchestrator"}),
         ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
+        (
+            "results.frame, results.aggregate, results.compute, results.tables",
+            {"torch", "ray", "mlflow", "matplotlib", "scipy"},
+        ),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
         (
