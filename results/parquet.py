@@ -27,7 +27,8 @@ def parquet_bytes(results: pd.DataFrame, *, table: str) -> bytes:
 
 def read_parquet(path: Path) -> pd.DataFrame:
     """What `parquet_bytes` was given, with the same dtypes."""
-    return pq.read_table(path).to_pandas().astype(RESULT_COLUMNS)
+    frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    return frame.astype(RESULT_COLUMNS)
 
 
 def table_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from trainer.records import (
     Storage,
     attempt_path,
     read_accepted,
-    read_result,
+    read_brief,
 )
 from trainer.spec import TrialSpec
 
@@ -73,7 +73,7 @@ def find_stale(storage: Storage, table: TableLike, here: HereLike, *, num_thread
 
     def look(trial_id: str) -> str:
         with suppress(DamagedRecord):
-            result = read_result(storage, trial_id)
+            result = read_brief(storage, trial_id)
             return "" if result is None else judge(storage, cells[trial_id].spec, result, here).text
         return ""
 

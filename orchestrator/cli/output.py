@@ -35,11 +35,12 @@ def table_command(
     chosen: Chosen,
     places: Places,
     form: Annotated[
-        Literal["text", "csv", "csv-long", "html", "latex", "latex-plain", "markdown"] | None,
+        Literal["text", "csv", "csv-long", "html", "latex", "latex-plain", "markdown", "parquet"] | None,
         typer.Option(
             "--format",
             help="Default: what the file of -o is named for, else text. csv has a line per row, csv-long one per trial "
-            "and network; latex is aligned by siunitx, latex-plain needs booktabs alone.",
+            "and network; latex is aligned by siunitx, latex-plain needs booktabs alone; parquet is every evaluation "
+            "of every trial, nothing chosen.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of the screen.")] = None,
@@ -63,9 +64,12 @@ def table_command(
     from orchestrator.cli.table_view import show
     from results.tables import Layout, format_table, write_table
 
+    wanted = form or named_format(out)
+    if wanted == "parquet":
+        print(write_results(chosen.table, chosen.storage, out))
+        return
     layout = Layout(differences=differences, published=published, standalone=standalone)
     result = computed(chosen.table, chosen.storage, policy=policy, network=network, places=places)
-    wanted = form or named_format(out)
     if wanted == "text":
         refuse_standalone(standalone)
         show(result, layout, out)
@@ -82,7 +86,21 @@ def named_format(out: Path | None) -> str:
     """The format that a file is named for; text where its ending says nothing."""
     from results.tables import SUFFIXES
 
+    if out is not None and out.suffix == ".parquet":
+        return "parquet"
     return SUFFIXES.get(out.suffix, "text") if out is not None else "text"
+
+
+def write_results(table: Table, storage: Storage, out: Path | None) -> Path:
+    """Write every evaluation of every done trial as a Parquet file. Raises: ValueError where no file is named."""
+    if out is None:
+        raise ValueError("--format parquet is no text for a screen: name a file, as in -o results.parquet")
+    from orchestrator.cli.bundling import write_whole
+    from results.frame import read_frames
+    from results.parquet import parquet_bytes
+
+    write_whole(out, parquet_bytes(read_frames(storage, table).results, table=table.name))
+    return out
 
 
 def refuse_standalone(is_wanted: bool) -> None:
