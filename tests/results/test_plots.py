@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from results.plot_output import Plot, plot_files
 from results.plot_style import fraction_look, row_look, variables
 from results.plots import plots_of
-from tests.results.builders import EIGHTH, RowStub, TableStub
+from tests.results.builders import EIGHTH, RowStub, TableStub, put_done, spec_of
 from tests.results.report.small_report import TABLE, computed, curves, fill
 from trainer.records import Storage
 
@@ -183,7 +183,9 @@ def test_no_two_things_have_one_colour_on_white() -> None:
 
 
 def test_a_row_may_have_any_name(storage: Storage) -> None:
-    table = TableStub(**{**TABLE.__dict__, "rows": (RowStub("$_{50$ and ^{"), *TABLE.rows)})
+    name = "$_{50$ and ^{"
+    put_done(storage, spec_of(name, EIGHTH, 0))
+    table = TableStub(**{**TABLE.__dict__, "rows": (RowStub(name), *TABLE.rows)})
     for plot in plots_of(*computed(storage, table), curves()):
         assert plot_files(plot)["pdf"].startswith(b"%PDF")  # as mathematics it could not be drawn
 
