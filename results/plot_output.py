@@ -15,7 +15,8 @@ from results.plot_style import Look, drawing
 
 Form = Literal["pdf", "png"]
 FORMS: tuple[Form, ...] = ("pdf", "png")
-_NO_DATE = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+_DATES = {"pdf": ("CreationDate",), "png": ("Software",), "svg": ("Date",)}
+"""What a file would say of the time and the library that made it."""
 _DOTS_PER_INCH = 200
 _SWATCH_INCHES = (0.5, 0.17)
 
@@ -51,7 +52,7 @@ def plot_files(plot: Plot) -> dict[Form, bytes]:
         figure = _sheet(plot)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # everything stays where it is now
-        return {form: _saved(figure, form, _NO_DATE[form]) for form in FORMS}
+        return {form: _saved(figure, form) for form in FORMS}
 
 
 def _sheet(plot: Plot) -> Figure:
@@ -75,9 +76,10 @@ def _draw_legend(figure: Figure, legend: Sequence[tuple[str, Look]], columns: in
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(legend), 2 * columns))
 
 
-def _saved(figure: Figure, form: str, metadata: Mapping[str, None]) -> bytes:
+def _saved(figure: Figure, form: Literal["pdf", "png", "svg"]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, dpi=_DOTS_PER_INCH, metadata=dict(metadata), transparent=form == "svg")
+    metadata: dict[str, None] = dict.fromkeys(_DATES[form])
+    figure.savefig(buffer, format=form, dpi=_DOTS_PER_INCH, metadata=metadata, transparent=form == "svg")
     return buffer.getvalue()
 
 
@@ -102,8 +104,7 @@ def swatch_svg(plot: Plot, number: int, colours: Mapping[str, str]) -> str:
 
 
 def _inline(figure: Figure, name: str, words: str, colours: Mapping[str, str]) -> str:
-    no_origin = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    text = _saved(figure, "svg", no_origin).decode()
+    text = _saved(figure, "svg").decode()
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = _with_own_ids(body, name)

@@ -27,8 +27,8 @@ def test_iou_and_gain_come_for_each_fraction(storage: Storage) -> None:
         "IoU by class",
         "Gain by class over Supervised",
     ]
-    assert texts(heats[0])["Supervised"] == ["55", "40", "25"]
-    assert texts(heats[1]) == {"ClassMix": ["+15.0", "+15.0", "+30.0"], "ComplexMix": ["+10.0", "+10.0", "+10.0"]}
+    assert texts(heats[0])["Supervised"] == ["60", "50", "25"]
+    assert texts(heats[1]) == {"ClassMix": ["+10.0", "+5.0", "+30.0"], "ComplexMix": ["+10.0", "+10.0", "+10.0"]}
     assert (heats[0].low, heats[0].high) == ("0", "100")
     assert (heats[1].low, heats[1].high) == ("−30.0", "+30.0")
 

@@ -98,9 +98,10 @@ def test_focus_can_be_seen(page: Page) -> None:
     assert (
         page.run("document.activeElement.getBoundingClientRect().left") >= 0
     )  # the way around the header shows itself
-    tab_to(page, "#cell-0-0")
-    assert page.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    assert page.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
+    for place in ("#scores", "#cell-0-0"):
+        tab_to(page, place)
+        assert page.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        assert page.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
 
 
 def test_without_scripts_a_cell_leads_to_its_origin_further_down(page: Page, address: str) -> None:
