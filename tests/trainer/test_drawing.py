@@ -89,7 +89,7 @@ def test_the_sheet_is_a_png_that_holds_every_picture() -> None:
 
 def test_pictures_of_several_heights_do_not_cover_each_other() -> None:
     low, high = np.zeros((2, 4, 3), np.uint8), np.full((9, 4, 3), 9, np.uint8)
-    sheet = read(png_of([[("low", low), ("high", high)], [("low", low)]]))
+    sheet = read(png_of([[("low", low), ("high", high)], [("low", low), ("low", low)]]))
     assert (sheet == 9).all(axis=2).sum() == 36
 
 
