@@ -45,6 +45,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             "orchestrator.forecast, orchestrator.cli.planning",
             {"torch", "ray", "mlflow", "pandas"},
         ),
+        ("orchestrator.bench.parts", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),
     ],
 )

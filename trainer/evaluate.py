@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.cache import CachedSplit
-from trainer.data.streams import PIXELS_AT_ONCE, on_device
+from trainer.data.streams import PIXELS_AT_ONCE, on_device, pinned_for
 from trainer.distributed import global_sum, rank, world_size
 from trainer.metrics import confusion_of
 
@@ -87,8 +87,8 @@ def evaluate(
     was_training = network.training
     network.eval()
     for part in _batches(np.flatnonzero(images.has_label)[rank() :: world_size()], images):
-        label = torch.from_numpy(images.labels(part)).to(device).long()
-        image = on_device(torch.from_numpy(images.images(part)), device, dtype)
+        label = pinned_for(device, images.labels(part)).to(device, non_blocking=True).long()
+        image = on_device(pinned_for(device, images.images(part)), device, dtype)
         confusion += confusion_of(predict(network, image), label, num_classes)
         alive()
     network.train(was_training)
