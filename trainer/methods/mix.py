@@ -19,6 +19,7 @@ from trainer.losses import (
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.methods.masks import MaskFn
 from trainer.methods.supervised import supervised_objective
+from trainer.metrics import most_likely
 from trainer.randomness import key_of, sample_keys
 from trainer.schedules import ramp_up
 from trainer.spec import Mix
@@ -101,7 +102,7 @@ class MixMethod(Method):
         batch = batches["unlabeled"]
         probs = teacher_probs(networks, batch.image)
         batch_key = key_of(self._seed, "mix_mask", step)
-        mix_mask = self._mask(probs.argmax(dim=1), sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
+        mix_mask = self._mask(most_likely(probs), sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
         image_b = self._partner(batches)
         probs_b = teacher_probs(networks, image_b) if self._has_partners else next_of_global_batch(probs)
         return MixedBatch(blend(mix_mask, batch.image, image_b), blend(mix_mask, probs, probs_b), mix_mask)
