@@ -23,7 +23,7 @@ def measure_evaluate(setting: Setting) -> list[Figure]:
         return _measure("tiny 32x64", classmix_spec(TinyNetwork(), 32, 64, num_eval=4), setting)
     tiny = classmix_spec(TinyNetwork(), 512, 1024, num_eval=4)
     deeplab = classmix_spec(DeepLabV2(), 256, 512, num_eval=2)
-    few = replace(setting, rounds=min(5, setting.rounds))
+    few = replace(setting, rounds=min(3, setting.rounds))
     return _measure("tiny 512x1024", tiny, setting) + _measure("DeepLab-V2 256x512", deeplab, few)
 
 
