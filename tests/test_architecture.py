@@ -64,6 +64,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("orchestrator.gallery, orchestrator.predicting", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
+        ("orchestrator.bench.parts", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),
     ],
 )

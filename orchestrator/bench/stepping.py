@@ -44,7 +44,7 @@ def _cases(setting: Setting) -> list[tuple[str, TrialSpec, int]]:
     if setting.size == "small":
         return [("tiny 32x64", classmix_spec(TinyNetwork(width=4), 32, 64), setting.rounds)]
     on_gpu = setting.device.type == "cuda"
-    few = setting.rounds if on_gpu else min(5, setting.rounds)
+    few = setting.rounds if on_gpu else min(3, setting.rounds)
     cases = [("tiny 64x128", classmix_spec(TinyNetwork(), 64, 128, batch=4), setting.rounds)]
     cases += [_deeplab(64, 128, 2, precision, few) for precision in _precisions(setting)]
     if setting.size == "paper":  # on the CPU one image of each kind: the published way keeps all of them at once

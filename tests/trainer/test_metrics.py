@@ -67,3 +67,11 @@ def test_confusions_of_parts_add_up_to_that_of_the_whole() -> None:
 def test_the_gpus_way_of_counting_counts_the_same() -> None:
     value = torch.randint(0, 26, (1000,), generator=torch.Generator().manual_seed(0))
     assert torch.equal(metrics._count_on_gpu(value, 30), metrics._count(value, 30))
+
+
+def test_the_most_likely_class_is_the_first_of_the_highest() -> None:
+    scores = torch.randint(0, 4, (2, 6, 5, 7), generator=torch.Generator().manual_seed(0)).float()
+    classes = metrics.most_likely(scores)
+    assert torch.equal(classes, scores.argmax(dim=1))
+    assert classes.dtype == torch.int64
+    assert metrics.most_likely(torch.ones(1, 3, 1, 1)).item() == 0

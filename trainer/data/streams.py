@@ -45,6 +45,12 @@ def on_device(image: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor
     return moved.to(dtype, memory_format=torch.contiguous_format).div_(255)
 
 
+def pinned_for(device: torch.device, pixels: np.ndarray) -> Tensor:
+    """Pixels as a tensor that a GPU copies without making the host wait for all it was told before."""
+    tensor = torch.from_numpy(pixels)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 class Streaming(Protocol):
     """What streams need of a method."""
 
@@ -200,7 +206,7 @@ class Streams:
         def batches() -> Iterator[Tensor]:
             for first in range(0, len(mine), at_once):
                 alive()
-                images = torch.from_numpy(self._cache.images(mine[first : first + at_once]))
+                images = pinned_for(self._device, self._cache.images(mine[first : first + at_once]))
                 yield on_device(images, self._device, self._dtype)
 
         return PoolPart(tuple(self._cache.names[place] for place in mine), batches, height, width)
