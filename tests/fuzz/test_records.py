@@ -23,7 +23,7 @@ from results.explanation import entries_of
 from results.staleness import find_stale
 from results.verify import verify
 from tests.contracts import small_options, small_spec
-from tests.fuzz.hammer import EFFORTS, damaged, hammer, mixgrid, mutated_json
+from tests.fuzz.hammer import EFFORTS, damaged, hammer, mixgrid, mutated_json, tried
 from tests.results.builders import (
     ATTEMPT,
     EIGHTH,
@@ -43,12 +43,15 @@ from trainer.host import NoHost
 from trainer.records import (
     Acceptance,
     AcceptedChange,
+    DamagedRecord,
     DriverRecord,
     EvaluationRecord,
     Storage,
+    _brief_at_sight,
     attempt_path,
     find_commits,
     read_accepted,
+    read_brief,
     read_failure,
     read_manifests,
     read_result,
@@ -231,6 +234,34 @@ def test_a_result_that_was_sealed_again_counts_only_where_it_is_honest(effort: i
         with_file(storage, RESULT, sealed(body), look)
 
     hammer(check, mutated_json(body_of(storage, RESULT)), examples=150, effort=effort)
+
+
+def same_in_brief(storage: Storage) -> None:
+    """A result is accepted in brief where it is accepted in full, and then says the same."""
+    result, refusal = tried(lambda: read_result(storage, DONE.trial_id), DamagedRecord)
+    brief, refusal_of_brief = tried(lambda: read_brief(storage, DONE.trial_id), DamagedRecord)
+    assert refusal == refusal_of_brief
+    assert (result is None) == (brief is None)
+    if result is not None and brief is not None:
+        shared = result.model_dump(exclude={"evaluations": {"__all__": {"confusion"}}})
+        assert brief.model_dump() == shared
+
+
+@EFFORTS
+def test_a_brief_is_accepted_exactly_where_its_result_is(effort: int, storage: Storage) -> None:
+    content, body = storage.read(RESULT), body_of(storage, RESULT)
+    assert _brief_at_sight(content, DONE.trial_id) is not None  # by the quick way, which is what this is about
+    assert _brief_at_sight(sealed(body), DONE.trial_id) is not None
+    same_in_brief(storage)
+
+    def check(found: bytes) -> None:
+        with_file(storage, RESULT, found, lambda: same_in_brief(storage))
+
+    hammer(check, damaged(content) | mutated_json(body).map(sealed), examples=150, effort=effort)
+    for lie in LIES.values():
+        changed = body_of(storage, RESULT)
+        lie(changed)
+        check(sealed(changed))
 
 
 @EFFORTS

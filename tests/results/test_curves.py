@@ -58,7 +58,7 @@ def lines(curves: pd.DataFrame) -> list[tuple]:
 
 def test_a_done_trial_has_the_scalars_of_its_history_and_no_others(storage):
     curves = read_curves(storage, TABLE)
-    assert lines(curves) == [(0, 5, "loss", 2.0), (0, 5, "area", 0.5), (0, 15, "loss", 1.0)]
+    assert lines(curves) == [(0, 5, "area", 0.5), (0, 5, "loss", 2.0), (0, 15, "loss", 1.0)]
     assert set(curves["trial_id"]) == {DONE.trial_id}
     assert set(zip(curves["row"], curves["label_fraction"], strict=True)) == {("ComplexMix", "1/8")}
 
