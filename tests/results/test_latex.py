@@ -97,7 +97,7 @@ def test_a_demonstration_says_so_in_caption_and_first_comment(holes):
 def assert_aligned(folder: Path) -> None:
     """Every figure of a column of five ends where the others end: the right edges of numbers with two decimals.
 
-    Bold figures of Computer Modern in 8 points are narrower than medium ones, by 1.5 points in all; a digit is 4.25 wide.
+    Bold figures of Computer Modern in 8 points are narrower, by 1.5 points in all; a digit is 4.25 wide.
     """
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext here: it compiles, its places are not looked at")
