@@ -29,6 +29,7 @@ TABLE_CSS = """\
 .mixgrid-table .incomplete .mean, .mixgrid-table .incomplete .std { color: var(--muted); }
 .mixgrid-table .stale .mean, .mixgrid-table .stale .std { font-style: italic; }
 .mixgrid-table .note { display: block; font-size: 0.8em; color: var(--muted); }
+.mixgrid-table .words + .note { display: inline; }
 .mixgrid-table abbr {
   display: inline-block; min-width: 1em; padding: 0 0.25em; margin-left: 0.35em; text-align: center;
   border: 1px solid currentColor; border-radius: 0.3em; text-decoration: none; color: var(--ink); cursor: help;

@@ -48,9 +48,11 @@ def _latex(table: ComputedTable, layout: Layout, dialect: Dialect) -> str:
 def natural_width(table: ComputedTable, lines: Sequence[PrintedLine]) -> float:
     """How wide the table is about in a font of ten points, in points."""
     heads = header(table)
-    columns = [max(len(heads[0]), min(LONG_LABEL, max((len(line.label) + 2 for line in lines), default=0)))]
-    for column, head in enumerate(heads[1:]):
-        columns.append(max(len(head), *(len(line.cells[column].text) for line in lines), 0))
+    longest = max((len(line.label) + 2 for line in lines), default=0)
+    columns: list[float] = [max(len(heads[0]), min(LONG_LABEL, longest))]
+    for column, (head, shape) in enumerate(zip(heads[1:], shapes_of(lines, len(heads) - 1), strict=True)):
+        words = (len(line.cells[column].text) for line in lines if line.cells[column].words)
+        columns.append(max(len(head), shape.num_signs, *words))
     return POINTS_PER_SIGN * sum(columns) + COLUMN_GAP * len(columns)
 
 

@@ -20,6 +20,13 @@ class Shape:
     decimals: int
     std_digits: int
     note: str
+    note_length: int
+
+    @property
+    def num_signs(self) -> float:
+        """How wide figures with their note are, in digits; a plus and a plus-minus are wider than a digit."""
+        std = 3.5 + self.std_digits + 1 + self.decimals if self.std_digits else 0
+        return 1.6 * self.has_sign + self.digits + 1 + self.decimals + std + self.note_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ def _shape(cells: Sequence[PrintedCell]) -> Shape:
         decimals=max((len(figure.decimals) for figure in (*means, *stds)), default=0),
         std_digits=max((len(std.whole) for std in stds), default=0),
         note=max((_note(cell) for cell in cells if not cell.words), key=len, default=""),
+        note_length=max((len(cell.note) for cell in cells if not cell.words), default=0),
     )
 
 
@@ -85,6 +93,8 @@ def _siunitx_column(shape: Shape) -> str:
 def _siunitx_cell(cell: PrintedCell, shape: Shape) -> str:
     if cell.words:
         return f"{{{_words(cell)}}}"
+    if cell.std and len(_Figure.of(cell.mean).decimals) != len(_Figure.of(cell.std).decimals):
+        return f"{{{cell.mean} $\\pm$ {cell.std}}}"  # siunitx would give both the same decimals, which nobody printed
     number = " +- ".join(part.replace(MINUS, "-") for part in (cell.mean, cell.std) if part)
     note = f" {{{note}}}" if (note := _note(cell)) else ""
     return (BOLD if cell.is_leader else "") + number + note

@@ -31,6 +31,7 @@ def test_a_column_of_words_alone_has_a_shape():
         (PrintedCell("9.50"), "9.50", r"\phantom{0}\phantom{$+$}9.50"),
         (PrintedCell("−1.25"), "-1.25", r"\phantom{0}$-$1.25"),
         (PrintedCell("58.8", "0.5"), "58.8 +- 0.5", r"\phantom{$+$}58.8\phantom{0} $\pm$ \phantom{0}0.5"),
+        (PrintedCell("58.8", "1"), r"{58.8 $\pm$ 1}", r"\phantom{$+$}58.8\phantom{0} $\pm$ \phantom{0}1"),
         (PrintedCell("58", "1"), "58 +- 1", r"\phantom{$+$}58\phantom{.00} $\pm$ \phantom{0}1"),
         (PrintedCell(words="off by −1.31"), "{off by $-$1.31}", r"\multicolumn{1}{c}{off by $-$1.31}"),
         (PrintedCell(), "", ""),
