@@ -37,7 +37,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("trainer.run, trainer.preview", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
-        ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        (
+            "results.frame, results.aggregate, results.compute, results.tables",
+            {"torch", "ray", "mlflow", "matplotlib", "scipy"},
+        ),
         ("results.staleness, results.explanation", {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"}),
         ("results.recount, results.verify, results.bundle", {"torch", "ray", "mlflow", "experiments", "orchestrator"}),
         ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
