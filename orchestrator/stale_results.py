@@ -69,11 +69,9 @@ def _set_aside(storage: Storage, trial_id: str, attempt: str) -> bool:
 
 
 def _remove_what_would_be_resumed(storage: Storage, trial_id: str) -> None:
-    """Remove checkpoints, their seals first, and the labels of rounds: the new training must find nothing of them."""
+    """Remove checkpoints and the labels of rounds: the new training must find nothing of them."""
     for attempt, name in checkpoint_folders(storage, trial_id):
-        folder = attempt_path(trial_id, attempt, name)
-        storage.remove(f"{folder}/commit.json")
-        storage.remove(folder)
+        storage.remove(attempt_path(trial_id, attempt, name))
     for name in storage.names(trial_path(trial_id, "labels")):
         if name.endswith(".arrow"):
             storage.remove(trial_path(trial_id, "labels", name))
