@@ -88,9 +88,9 @@ def test_the_sheet_is_a_png_that_holds_every_picture() -> None:
 
 
 def test_pictures_of_several_heights_do_not_cover_each_other() -> None:
-    low, high = np.zeros((2, 4, 3), np.uint8), np.full((9, 4, 3), 9, np.uint8)
+    low, high = np.zeros((2, 4, 3), np.uint8), np.full((60, 4, 3), 9, np.uint8)
     sheet = read(png_of([[("low", low), ("high", high)], [("low", low), ("low", low)]]))
-    assert (sheet == 9).all(axis=2).sum() == 36
+    assert (sheet == 9).all(axis=2).sum() == 240
 
 
 def test_small_pictures_are_enlarged_until_titles_fit() -> None:

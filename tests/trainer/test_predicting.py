@@ -68,6 +68,7 @@ class Brightness(nn.Module):
     """Class 1 as its red is above a half, in proportion: its logits are the image's own."""
 
     def forward(self, image: Tensor) -> Tensor:
+        self.seen = image
         return torch.stack([0.5 - image[:, 0], image[:, 0] - 0.5], dim=1)
 
 
@@ -75,31 +76,39 @@ class Hand(Trained):
     """A trial whose network is made by hand."""
 
     def network(self, name: str, device: torch.device) -> nn.Module:
-        return Brightness()
+        return self.weights[name]
 
 
 def predictor(spec: TrialSpec) -> Predictor:
-    return Predictor(Hand(spec, ("dark", "light"), 6, {}), "student", CPU)
+    return Predictor(Hand(spec, ("dark", "light"), 6, {"student": Brightness()}), "student", CPU)
 
 
 TINY = small_spec("supervised", dataset=SMALL.model_copy(update={"height": 1, "width": 2}))
 
 
 def test_scores_are_brought_to_the_images_size_before_the_class_is_chosen() -> None:
-    # 2 columns of means 0.2 and 0.7 become 5 by straight lines: 0.2, 0.325, 0.45, 0.575, 0.7. Classes enlarged instead
-    # would give the middle column to either half, never 3 to 2.
-    image = np.repeat([[[51] * 3] * 4 + [[178] * 3] * 4], 3, axis=0).astype(np.uint8)
-    wide = np.asarray(Image.fromarray(image).resize((5, 3), Image.Resampling.BOX))
-    (classes,) = predictor(TINY)([wide])
-    assert classes.shape == (3, 5)
+    image = np.repeat(np.array([[51, 51, 105, 160, 160]], np.uint8)[..., None], 3, axis=2).repeat(3, axis=0)
+    (classes,) = predictor(TINY)([image])
     assert classes.dtype == np.uint8
-    reds = np.interp(np.linspace(0, 1, 5), [0, 1], small_reds(wide))
-    assert classes.tolist() == [[int(red > 127.5) for red in reds]] * 3
+    # The two columns it is seen in become five along a straight line, whose last alone is above a half. Classes
+    # enlarged, or lines that end half a pixel before the border, would give two; an image that stays as it is, too.
+    left, right = np.asarray(Image.fromarray(image).resize((2, 1), Image.Resampling.BILINEAR))[0, :, 0] / 255
+    line = [left + part * (right - left) / 4 for part in range(5)]
+    assert classes.tolist() == [[int(red > 0.5) for red in line]] * 3 == [[0, 0, 0, 0, 1]] * 3
 
 
-def small_reds(image: np.ndarray) -> list[float]:
-    """The two columns that the trial's own filter makes of an image."""
-    return [float(red) for red in np.asarray(Image.fromarray(image).resize((2, 1), Image.Resampling.BILINEAR))[0, :, 0]]
+@pytest.mark.parametrize(
+    ("name", "resampling"), [("bilinear", Image.Resampling.BILINEAR), ("box", Image.Resampling.BOX)]
+)
+def test_an_image_is_brought_to_the_trained_size_by_the_trials_own_filter(
+    name: str, resampling: Image.Resampling
+) -> None:
+    spec = small_spec("supervised", dataset=SMALL.model_copy(update={"height": 4, "width": 6, "image_filter": name}))
+    image = np.random.RandomState(1).randint(0, 256, (9, 13, 3)).astype(np.uint8)
+    network = Brightness()
+    Predictor(Hand(spec, ("dark", "light"), 6, {"student": network}), "student", CPU)([image])
+    expected = np.asarray(Image.fromarray(image).resize((6, 4), resampling))
+    assert np.array_equal((network.seen[0] * 255).round().byte().permute(1, 2, 0).numpy(), expected)
 
 
 def test_an_image_of_the_trained_size_is_seen_as_it_is() -> None:

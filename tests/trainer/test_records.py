@@ -358,16 +358,16 @@ def segment_of(attempt: str, step: int) -> Segment:
 
 
 def test_pictures_count_with_the_records_of_their_steps(storage: Storage) -> None:
-    for attempt, steps in {"a1": (5, 10, 15, 20), "a2": (15, 20, 25), "a3": (15,)}.items():
+    for attempt, steps in {"a1": (5, 10, 12, 15, 20), "a2": (15, 20, 25), "a3": (15,)}.items():
         for step in steps:
             storage.write(attempt_path(TRIAL, attempt, f"preview-{step:08d}.png"), b"")
     storage.write(attempt_path(TRIAL, "a1", "preview-00000007.png.txt"), b"")
     # The first attempt is safe up to step 12; the second goes on from there, and its step 25 is not safe.
     history = [segment_of("a1", 6), segment_of("a1", 12), segment_of("a2", 18), segment_of("a2", 24)]
-    found = {5: "a1", 10: "a1", 15: "a2", 20: "a2"}
+    found = {5: "a1", 10: "a1", 12: "a1", 15: "a2", 20: "a2"}
     expected = {step: attempt_path(TRIAL, attempt, f"preview-{step:08d}.png") for step, attempt in found.items()}
     assert find_previews(storage, TRIAL, history) == expected
-    assert list(find_previews(storage, TRIAL, history, passed_over=1)) == [10, 15, 20]
+    assert list(find_previews(storage, TRIAL, history, passed_over=1)) == [10, 12, 15, 20]
     assert find_previews(storage, TRIAL, history, passed_over=4) == {}
     assert find_previews(storage, TRIAL, ()) == {}
 

@@ -42,7 +42,6 @@ def distinct_palette(num_classes: int) -> Array:
     for _ in range(num_classes):
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, _distance(seen, seen[:, chosen[-1:]]))
-        nearest[chosen] = -1.0  # colours that are one to some eyes: still none twice
     palette: Array = candidates[chosen]
     palette.setflags(write=False)
     return palette
