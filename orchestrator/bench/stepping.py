@@ -111,7 +111,7 @@ def _measure_steps(name: str, spec: TrialSpec, folder: Path, setting: Setting) -
     """Single steps of training and of the published way, after one of each whose memory is looked at."""
     trial = open_trial(spec, folder, setting.device)
     mine = _with_tf32(spec.precision == "tf32", loop_chunks(trial, 1))
-    calls = {"ours": mine, PUBLISHED: _with_tf32(True, published_steps(trial))}
+    calls = {"ours": mine, PUBLISHED: _with_tf32(True, published_steps(trial)[1])}
     memory = {name: peak_memory(call, setting.device) for name, call in calls.items()}
     seconds = take_turns(calls, setting, warms_up=False)
     trial.streams.close()
@@ -127,8 +127,8 @@ def _measure_steps(name: str, spec: TrialSpec, folder: Path, setting: Setting) -
     return Figure("step", name, ours, PUBLISHED, ratio_of(seconds["ours"], seconds[PUBLISHED]), "at most 1", more)
 
 
-def published_steps(trial: Trial) -> Call:
-    """Each call trains one step more in the published way, on copies of the networks and always the same images."""
+def published_steps(trial: Trial) -> tuple[PublishedStep, Call]:
+    """The published way on copies of the networks, and a call for one step more, always on the same images."""
     student, batches, spec = trial.players["student"].network, trial.streams.at(0), trial.spec
     student = copy.deepcopy(student)
     student.autocast_dtype = None  # type: ignore[assignment]
@@ -138,7 +138,7 @@ def published_steps(trial: Trial) -> Call:
     step = PublishedStep(student, copy.deepcopy(student).requires_grad_(False), optimizer, spec.method.augmentation)
     halves = Halves(batches["labeled"].image, batches["labeled"].label, batches["unlabeled"].image)
     steps = count()
-    return lambda: step(halves, key=key_of(spec.seed, "strong_augmentation", next(steps)), decay=0.99)
+    return step, lambda: step(halves, key=key_of(spec.seed, "strong_augmentation", next(steps)), decay=0.99)
 
 
 def _with_tf32(allowed: bool, call: Call) -> Call:

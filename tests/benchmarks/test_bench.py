@@ -21,6 +21,11 @@ from trainer.data.cache import CachedSplit, open_cache
 SMALL = Setting(torch.device("cpu"), rounds=1, size="small")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 def test_the_command_knows_every_part() -> None:
     assert tuple(MEASURES) == PARTS
 
@@ -35,9 +40,7 @@ def test_a_part_measures_itself_beside_a_reference(part: str) -> None:
 
 def test_the_figures_come_as_json_with_what_they_were_measured_on(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
-    threads = torch.get_num_threads()
     result = CliRunner().invoke(app, ["bench", "masks", "--size", "small", "--rounds", "2", "--json", str(path)])
-    torch.set_num_threads(threads)
     assert result.exit_code == 0, result.output
     report = json.loads(path.read_text())
     assert report["setting"] == {"device": "cpu", "threads": 1, "rounds": 2, "size": "small"}
@@ -106,7 +109,5 @@ def test_a_figure_without_reference_is_shown_alone() -> None:
 
 
 def test_the_setting_takes_the_threads_and_the_device() -> None:
-    threads = torch.get_num_threads()
     setting = prepared(device="cpu", threads=2, rounds=3, size="small")
     assert (torch.get_num_threads(), setting.device.type, setting.rounds) == (2, "cpu", 3)
-    torch.set_num_threads(threads)

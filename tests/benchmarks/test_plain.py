@@ -36,6 +36,11 @@ CPU = torch.device("cpu")
 SPEC = classmix_spec(TinyNetwork(width=4), 32, 64, num_eval=3)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def trial(tmp_path: Path) -> Trial:
     return open_trial(SPEC, tmp_path, CPU)
@@ -76,27 +81,30 @@ def test_counting_image_by_image_gives_the_confusion_of_evaluation(trial: Trial)
     assert confusion.sum() > 0
 
 
-def test_the_bare_loop_trains_the_same_weights(trial: Trial, tmp_path: Path) -> None:
+def test_the_bare_loop_with_an_unfused_optimizer_trains_the_same_weights(trial: Trial, tmp_path: Path) -> None:
     bare = open_trial(SPEC, tmp_path, CPU)
-    bare_steps(bare, [bare.streams.at(step) for step in range(3)], 0)
-    loop_chunks(trial, 3)()
+    for group in bare.players["student"].optimizer.param_groups:
+        group["fused"] = False
+    bare_steps(bare, [bare.streams.at(step) for step in range(30)], 0)
+    loop_chunks(trial, 30)()
     for name, weight in trial.players["student"].network.named_parameters():
-        torch.testing.assert_close(bare.players["student"].network.get_parameter(name), weight, msg=name)
+        plain = bare.players["student"].network.get_parameter(name)
+        torch.testing.assert_close(plain, weight, msg=name, rtol=1e-4, atol=1e-4 * float(weight.detach().abs().max()))
     assert bare.teacher is not None
     assert trial.teacher is not None
-    assert bare.teacher.updates == trial.teacher.updates == 3
+    assert bare.teacher.updates == trial.teacher.updates == 30
 
 
 def test_a_published_step_has_the_loss_of_ours_and_moves_both_networks(trial: Trial) -> None:
-    step = published_steps(trial)
-    step()
-    plain = step.__closure__ and next(
-        cell.cell_contents for cell in step.__closure__ if hasattr(cell.cell_contents, "losses")
-    )
+    published, call = published_steps(trial)
+    before = [weight.clone() for network in (published.student, published.teacher) for weight in network.parameters()]
+    call()
+    after = [weight for network in (published.student, published.teacher) for weight in network.parameters()]
     batch = trial.streams.at(0)["labeled"]
     logits = trial.players["student"].network(batch.image)
     expected = torch.nn.functional.cross_entropy(logits, batch.label, ignore_index=255)
-    assert plain.losses == pytest.approx([expected.item()], rel=1e-5)
+    assert sum(not torch.equal(one, other) for one, other in zip(before, after, strict=True)) > len(before) / 2
+    assert published.losses == pytest.approx([expected.item()], rel=1e-5)
 
 
 def test_mixing_one_by_one_is_mixing_the_batch() -> None:

@@ -1,35 +1,30 @@
 """What a trial does to its process."""
 
 import ctypes
-import subprocess
-import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-_FAULTS = """
-import resource, torch
-from trainer.machine import keep_freed_memory
-{prepare}
-def touch():
-    kept = [torch.ones(2**20) for _ in range(16)]
-for _ in range(3):
-    touch()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    touch()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+from trainer import machine
+
+# malloc.h of glibc
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
-def page_faults(prepare: str) -> int:
-    code = _FAULTS.format(prepare=prepare)
-    root = Path(__file__).parents[2]
-    return int(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True).stdout
-    )
+def test_freed_memory_is_kept_up_to_a_gibibyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[int, int] = {}
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace(mallopt=told.__setitem__))
+    machine.keep_freed_memory()
+    assert told == {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 2**30}
+
+
+def test_a_library_without_that_choice_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: SimpleNamespace())
+    machine.keep_freed_memory()
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
-def test_memory_that_was_freed_is_used_again_without_asking_for_pages() -> None:
-    assert 3 * page_faults("keep_freed_memory()") < page_faults("")
+def test_glibc_accepts_both_sizes() -> None:
+    library = ctypes.CDLL(None)
+    assert library.mallopt(M_MMAP_THRESHOLD, 32 * 2**20) == 1
+    assert library.mallopt(M_TRIM_THRESHOLD, 2**30) == 1

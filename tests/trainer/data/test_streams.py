@@ -373,3 +373,11 @@ def test_the_parts_of_the_pool_are_the_pool(world_size: int, monkeypatch: pytest
     assert sorted(names) == [f"{i:03d}" for i in range(3, 9)]
     assert [int(name) for name in names] == shows
     assert calls
+
+
+def test_bytes_become_floating_channels_first_from_zero_to_one() -> None:
+    image = torch.tensor([[[[0, 51, 255]] * 3] * 2], dtype=torch.uint8)
+    moved = room.on_device(image, torch.device("cpu"), torch.float64)
+    assert moved.shape == (1, 3, 2, 3)
+    assert moved.is_contiguous()
+    assert moved[0, :, 0, 0].tolist() == [0.0, 51 / 255, 1.0]
