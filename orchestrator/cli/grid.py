@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.table import Cell, Table, TableError, clipped
+from orchestrator.agenda import Agenda
 from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_compares, that_trains
 from orchestrator.cli.stale import judge_here, say_stale
 from orchestrator.plan import PlannedCell, survey
@@ -56,13 +57,18 @@ def register(app: typer.Typer) -> None:
 
 @on_table
 @that_compares
-def plan(chosen: Chosen, places: Places) -> None:
+def plan(
+    chosen: Chosen,
+    places: Places,
+    devices: Annotated[str, typer.Option(help="Numbers of devices to give a finishing time for.")] = "1,8",
+    workers: Workers = 1,
+) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
-    from orchestrator.cli.planning import print_findings, print_forecast
+    from orchestrator.cli.planning import fleet_of, print_findings, print_forecast
     from orchestrator.lint import findings
     from orchestrator.lint_data import DataOnDisk
 
-    console, table, storage = Console(), chosen.table, chosen.storage
+    console, table, storage, fleet = Console(), chosen.table, chosen.storage, fleet_of(devices, workers)
     planned = survey(table, storage, judge_here(storage, places))
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
@@ -71,7 +77,7 @@ def plan(chosen: Chosen, places: Places) -> None:
     if table.optional_rows:
         names = ", ".join(row.label for row in table.optional_rows)
         console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
-    print_forecast(console, planned, storage, DataOnDisk(places.data).counts)
+    print_forecast(console, planned, storage, DataOnDisk(places.data).counts, fleet)
     unfinished = [item.cell for item in planned if item.state != "done"]
     noted = findings(
         table,
@@ -95,6 +101,13 @@ def run(
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
+    max_gpu_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Spend about so many device-hours in this run (ranks on CPUs count as devices): one seed of every "
+            "cell before the second, and nothing is started that would not fit by its forecast."
+        ),
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Train half-done cells from the start.")] = False,
     rerun_stale: Annotated[
@@ -108,9 +121,10 @@ def run(
     options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker)
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
+    agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
     check_batches((cell.spec for cell in table.cells()), workers)
     chosen.selection.remember(chosen.storage)
-    request = Request(table, options, placement, address, max_concurrent, retry_failed, restart, rerun_stale)
+    request = Request(table, options, placement, address, agenda, retry_failed, restart, rerun_stale)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 
