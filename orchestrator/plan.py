@@ -1,16 +1,15 @@
 """Table and storage to cells with their state. Reads storage alone: no Ray, no memory of earlier runs."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
-from trainer.records import Result, Storage, TrialState, read_trial
+from trainer.records import Finished, Storage, TrialState, read_each, read_trial
 from trainer.spec import TrialSpec
 
-Judge = Callable[[TrialSpec, Result], str]
+Judge = Callable[[TrialSpec, Finished], str]
 """What has changed since the trial of a spec was done, in words; nothing where nothing has."""
 CellState = Literal["done", "failed", "partial", "missing", "running"]
 
@@ -36,7 +35,7 @@ class PlannedCell:
         return "running" if self.holder is not None and self.trial.kind != "done" else self.trial.kind
 
 
-def never_stale(_spec: TrialSpec, _result: Result) -> str:
+def never_stale(_spec: TrialSpec, _result: Finished) -> str:
     """The judge who asks nothing."""
     return ""
 
@@ -45,18 +44,17 @@ def survey(table: Table, storage: Storage, judge: Judge = never_stale) -> list[P
     """The state of every cell, in the table's order; `judge` is asked of every trial that is done."""
     named = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     holders = holders_of(live_drivers(storage))
-    unique = {name: cell for cell, name in reversed(named)}
+    cells = {name: cell for cell, name in reversed(named)}
 
     def look(name: str) -> PlannedCell:
         trial, result = read_trial(storage, name)
-        planned = PlannedCell(unique[name], trial, holders.get(name))
+        planned = PlannedCell(cells[name], trial, holders.get(name))
         if result is None:
             return planned
-        stale = judge(unique[name].spec, result)
+        stale = judge(cells[name].spec, result)
         return replace(planned, wall_seconds=result.wall_seconds, attempt=result.attempt, stale=stale)
 
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        read = dict(zip(unique, pool.map(look, unique), strict=True))
+    read = read_each(storage, look, cells)
     return [replace(read[name], cell=cell) for cell, name in named]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
+from results.figures import signed
 from results.plot_output import Panel, Plot
 from results.series import ClassScores
 
@@ -51,12 +52,6 @@ def largest_gain(classes: Iterable[ClassScores]) -> float:
     return max([0.01, *gains])
 
 
-def signed(points: float) -> str:
-    """A change with one decimal, its sign always written; what rounds to zero has none."""
-    text = f"{points:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
-
-
 def ink_on(colour: Sequence[float]) -> str:
     """Black or white, whichever can be read better on a colour (contrast of WCAG 2)."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
@@ -74,9 +69,10 @@ def _draw_heat(
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colours, norm=norm)
     mesh.set(edgecolor="white", linewidth=0.6)
     for (row, column), value in np.ndenumerate(values):
-        text = "–" if math.isnan(value) else f"{value:.0f}" if bound is None else signed(value)
+        text = "–" if math.isnan(value) else f"{value:.0f}" if bound is None else signed(value, 1)
         ink = "#000000" if math.isnan(value) else ink_on(mesh.cmap(norm(value)))
-        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=ink)
+        drawn = axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7, color=ink)
+        drawn.set_in_layout(False)  # it lies inside of the axes; measuring hundreds of them takes seconds
     _dress(axes, list(rows), classes)
 
 

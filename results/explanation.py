@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from results.staleness import HereLike, judge
 from trainer.records import (
     DamagedRecord,
-    EvaluationRecord,
+    Finished,
+    Judgement,
     Manifest,
-    Result,
     Storage,
     TrainRecord,
     read_accepted,
@@ -95,7 +95,7 @@ def _entries(
     yield from _commands(storage, cell, command, last)
 
 
-def _freshness(storage: Storage, cell: CellLike, result: Result, here: HereLike) -> Iterator[tuple[str, str]]:
+def _freshness(storage: Storage, cell: CellLike, result: Finished, here: HereLike) -> Iterator[tuple[str, str]]:
     found = judge(storage, cell.spec, result, here)
     if found.text:
         yield "stale", found.text
@@ -131,7 +131,7 @@ def _superseded(storage: Storage, trial_id: str) -> Iterator[tuple[str, str]]:
 # --- curves -------------------------------------------------------------------------------------------------------
 
 
-def curves(evaluations: Sequence[EvaluationRecord]) -> Entries:
+def curves(evaluations: Sequence[Judgement]) -> Entries:
     """The mean IoU of each network over the steps: the last, the best, a line of bars, and up to 12 points."""
     return tuple(
         (network, _curve([record for record in evaluations if record.network == network]))
@@ -140,7 +140,7 @@ def curves(evaluations: Sequence[EvaluationRecord]) -> Entries:
     )
 
 
-def _curve(records: Sequence[EvaluationRecord]) -> str:
+def _curve(records: Sequence[Judgement]) -> str:
     ordered = sorted(records, key=lambda record: record.step)
     last, judged = ordered[-1], [record for record in ordered if record.mean_iou is not None]
     best = max(judged, key=lambda record: (record.mean_iou or 0.0, -record.step), default=None)
@@ -155,7 +155,7 @@ def _curve(records: Sequence[EvaluationRecord]) -> str:
     return "; ".join(said)
 
 
-def thinned(records: Sequence[EvaluationRecord]) -> list[EvaluationRecord]:
+def thinned(records: Sequence[Judgement]) -> list[Judgement]:
     """At most 12 of the records at even distances, the last among them."""
     stride = math.ceil(len(records) / _MOST_POINTS)
     return list(records[::-1][::stride][::-1])
@@ -172,7 +172,7 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join(bars)
 
 
-def _losses(storage: Storage, result: Result) -> Iterator[tuple[str, str]]:
+def _losses(storage: Storage, result: Finished) -> Iterator[tuple[str, str]]:
     """Every scalar called a loss, from its first record to its last."""
     history: dict[str, list[float]] = {}
     with suppress(DamagedRecord):

@@ -10,7 +10,7 @@ def percent(value: float) -> str:
     return "" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def signed(points: float) -> str:
+def signed(points: float, decimals: int = 2) -> str:
     """Points with their sign; what rounds to nothing has none."""
-    text = f"{points:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+    text = f"{points:+.{decimals}f}"
+    return f"{0:.{decimals}f}" if float(text) == 0 else text.replace("-", MINUS)

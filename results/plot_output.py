@@ -13,6 +13,9 @@ from matplotlib.lines import Line2D
 
 from results.plot_style import Look, drawing
 
+Form = Literal["pdf", "png"]
+FORMS: tuple[Form, ...] = ("pdf", "png")
+_NO_DATE = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
 _DOTS_PER_INCH = 200
 _SWATCH_INCHES = (0.5, 0.17)
 
@@ -42,22 +45,28 @@ class Plot:
     is_drawn_on_page: bool = True
 
 
-def plot_file(plot: Plot, form: Literal["png", "pdf"]) -> bytes:
-    """All panels on one sheet with their legend below, for a paper."""
+def plot_files(plot: Plot) -> dict[Form, bytes]:
+    """All panels on one sheet with their legend below, for a paper; drawn once for both forms."""
     with drawing(plot.name):
-        columns = min(plot.num_columns, len(plot.panels))
-        rows = -(-len(plot.panels) // columns)
-        size = (columns * plot.size[0], rows * plot.size[1] + 0.2 * len(plot.legend) / columns)
-        figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-        for panel, place in zip(plot.panels, axes, strict=False):
-            panel.draw(place)
-            place.set_title(panel.title)
-        for place in axes[len(plot.panels) :]:
-            place.remove()
-        _draw_legend(figure, plot.legend, columns)
-        no_date = {"CreationDate": None} if form == "pdf" else {"Software": None}
-        return _saved(figure, form, no_date)
+        figure = _sheet(plot)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # everything stays where it is now
+        return {form: _saved(figure, form, _NO_DATE[form]) for form in FORMS}
+
+
+def _sheet(plot: Plot) -> Figure:
+    columns = min(plot.num_columns, len(plot.panels))
+    rows = -(-len(plot.panels) // columns)
+    size = (columns * plot.size[0], rows * plot.size[1] + 0.2 * len(plot.legend) / columns)
+    figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for panel, place in zip(plot.panels, axes, strict=False):
+        panel.draw(place)
+        place.set_title(panel.title)
+    for place in axes[len(plot.panels) :]:
+        place.remove()
+    _draw_legend(figure, plot.legend, columns)
+    return figure
 
 
 def _draw_legend(figure: Figure, legend: Sequence[tuple[str, Look]], columns: int) -> None:

@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from results.class_plots import class_plot, gain_plot
-from results.compute import ComputedTable, header
+from results.compute import ComputedTable
 from results.frame import Frames
+from results.layout import header
 from results.plot_output import Panel, Plot
 from results.plot_style import Look, fraction_look, row_look
 from results.series import (
@@ -32,6 +33,7 @@ from results.series import (
 
 _DODGE = 0.011
 _LEARNING_MARKS = 6
+_MOST_BANDS = 3  # more of them hide each other
 
 
 @dataclass(frozen=True)
@@ -172,18 +174,21 @@ def _learning_plot(series: Sequence[Series], looks: _Looks) -> Plot:
 def _draw_learning(axes: Axes, *, series: Sequence[Series], looks: _Looks, limits: tuple[float, float]) -> None:
     for one in series:
         look = looks.fractions[one.label_fraction]
-        look = replace(look, dash="--", is_hollow=True) if one.kind == "teacher" else look
-        _draw_over_steps(axes, one.points, look)
+        is_teacher = one.kind == "teacher"
+        look = replace(look, dash="--", is_hollow=True) if is_teacher else look
+        _draw_over_steps(axes, one.points, look, with_spread=not is_teacher)
     axes.set_ylim(limits)
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _dress(axes)
 
 
-def _draw_over_steps(axes: Axes, points: Sequence[Point], look: Look) -> None:
+def _draw_over_steps(axes: Axes, points: Sequence[Point], look: Look, *, with_spread: bool) -> None:
     xs, means = ([getattr(point, name) for point in points] for name in ("x", "mean"))
-    spread = np.nan_to_num([point.std for point in points])
-    axes.fill_between(xs, np.subtract(means, spread), np.add(means, spread), color=look.colour, alpha=0.12, linewidth=0)
+    if with_spread:
+        spread = np.nan_to_num([point.std for point in points])
+        low, high = np.subtract(means, spread), np.add(means, spread)
+        axes.fill_between(xs, low, high, color=look.colour, alpha=0.12, linewidth=0)
     axes.plot(xs, means, markevery=max(1, len(xs) // _LEARNING_MARKS), **look.options())
 
 
@@ -217,7 +222,7 @@ def _draw_shares(
     axes: Axes, *, series: Sequence[Series], looks: _Looks, label: str, limits: tuple[float, float]
 ) -> None:
     for one in series:
-        _draw_over_steps(axes, one.points, looks.rows[one.row])
+        _draw_over_steps(axes, one.points, looks.rows[one.row], with_spread=len(series) <= _MOST_BANDS)
     axes.set_ylim(limits)
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

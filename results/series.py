@@ -19,6 +19,9 @@ SHARES: Mapping[str, str] = {
 """Training scalars that are shares of pixels (of images, for s4GAN's confident ones), and what they are called."""
 
 
+_MOST_POINTS = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """Mean and sample std over `n` seeds at one x; the std is NaN where n is one."""
@@ -33,7 +36,8 @@ class Point:
 class Series:
     """Points of one row, in order of x; `label_fraction` is "" where x itself is one.
 
-    `kind` tells lines of a row apart: "ours" and "published" for scores, "student" and "teacher" for learning, a scalar's name for shares.
+    `kind` tells lines of a row apart: "ours" and "published" for scores, "student" and "teacher" for learning, a
+    scalar's name for shares.
     """
 
     row: str
@@ -87,13 +91,24 @@ def learning_series(frames: Frames) -> tuple[Series, ...]:
 
 
 def share_series(curves: pd.DataFrame) -> tuple[Series, ...]:
-    """Shares of pixels in percent against the step, for each of SHARES that a row's method logs.
+    """Shares of pixels in percent against the step, for each of SHARES that a row's method logs, in at most 100 points.
 
     Args:
-        curves: training scalars: row, label_fraction, seed, step, name, value.
+        curves: training scalars: row, label_fraction, seed, step, name, value, each a mean since the step before.
+    Returns: points that are means since the point before.
     """
     shares = curves[curves["name"].isin(list(SHARES))]
-    return _over_steps(shares.assign(value=100 * shares["value"]), kind="name")
+    ends = _ends_of_stretches(shares["step"])
+    stretches = shares.assign(step=shares["step"].map(ends), value=100 * shares["value"])
+    means = stretches.groupby(["row", "label_fraction", "name", "seed", "step"], sort=False)["value"].mean()
+    return _over_steps(means.reset_index(), kind="name")
+
+
+def _ends_of_stretches(steps: pd.Series) -> dict[int, int]:
+    """For each step the last one of its stretch, all stretches but the last being equally long."""
+    ordered = sorted(set(steps.tolist()))
+    length = -(-len(ordered) // _MOST_POINTS)
+    return {step: ordered[min(i - i % length + length, len(ordered)) - 1] for i, step in enumerate(ordered)}
 
 
 def _over_steps(values: pd.DataFrame, *, kind: str) -> tuple[Series, ...]:

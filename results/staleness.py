@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from trainer.records import (
     AcceptedChange,
     DamagedRecord,
+    Finished,
     Manifest,
-    Result,
     Storage,
     attempt_path,
     read_accepted,
@@ -82,7 +82,7 @@ def find_stale(storage: Storage, table: TableLike, here: HereLike, *, num_thread
     return {trial_id: text for trial_id, text in found.items() if text}
 
 
-def judge(storage: Storage, spec: TrialSpec, result: Result, here: HereLike) -> Freshness:
+def judge(storage: Storage, spec: TrialSpec, result: Finished, here: HereLike) -> Freshness:
     """Compare what a result was made with and what a machine has."""
     made, facts = facts_of(storage, result), here.facts(spec)
     found = [Change(name, made[name], facts[name]) for name in made if name in facts]
@@ -96,7 +96,7 @@ def judge(storage: Storage, spec: TrialSpec, result: Result, here: HereLike) -> 
     )
 
 
-def facts_of(storage: Storage, result: Result) -> dict[str, str]:
+def facts_of(storage: Storage, result: Finished) -> dict[str, str]:
     """The digests that a result names, and the versions of the attempt that ended it, where its manifest is there.
 
     CUDA's is none of them where the trial ran on a CPU.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import groupby
 
+from results.caption import DEMONSTRATION
 from results.comparisons import (
     FEWEST_SEEDS,
     LEVEL,
@@ -20,9 +21,11 @@ from results.comparisons import (
     compare_with_reference,
     reference_line,
 )
-from results.compute import DEMONSTRATION, ComputedTable
+from results.compute import ComputedTable
 from results.escaping import one_line
+from results.figures import signed
 from results.frame import TableLike
+from results.significance import Interval
 
 UNKNOWN_VARIATION = "the seed varies; whether the split of labelled images varies with it was not looked at"
 COMPARISON_HEADINGS = ("row", "points", "95 %", "p flips", "Holm", "smallest", "p t", "Holm", "verdict")
@@ -131,8 +134,8 @@ def comparison_figures(comparison: Comparison) -> list[str]:
     difference = seeds.difference if seeds.n else pairs.difference
     return [
         one_line(comparison.row),
-        f"{difference:+z.2f}" if pairs.n else NONE,
-        f"{interval.low:z.2f} to {interval.high:z.2f}" if interval else NONE,
+        signed(difference) if pairs.n else NONE,
+        _range(interval) if interval else NONE,
         *(NONE if p is None else _p(p) for p in (pairs.p, pairs.p_holm, pairs.smallest_p if pairs.n else None)),
         *(NONE if p is None else _p(p) for p in (seeds.p, seeds.p_holm)),
         comparison.verdict,
@@ -161,7 +164,7 @@ def _difference(comparison: Comparison) -> str:
     seeds, interval = comparison.seeds, comparison.interval
     if not seeds.n:
         return f"{_points(comparison.pairs.difference)} on the mean of the pairs"
-    words = [f"{100 * interval.confidence:g} % interval {interval.low:.2f} to {interval.high:.2f}"] if interval else []
+    words = [f"{100 * interval.confidence:g} % interval {_range(interval)}"] if interval else []
     words += [f"Hedges' g {comparison.effect:.2f}"] if comparison.effect is not None else []
     return _points(seeds.difference) + (f" ({', '.join(words)})" if words else "")
 
@@ -248,7 +251,11 @@ def _count(number: int, unit: str) -> str:
 
 
 def _points(difference: float) -> str:
-    return f"{difference:+z.2f} points"
+    return f"{signed(difference)} points"
+
+
+def _range(interval: Interval) -> str:
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def _p(p: float | None) -> str:

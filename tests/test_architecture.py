@@ -38,7 +38,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("trainer.run, trainer.preview, trainer.predicting", {"ray", "mlflow", "pandas", "torchvision", "timm"}),
-        ("results.frame, results.aggregate, results.compute, results.tables", {"torch", "ray", "mlflow"}),
+        (
+            "results.frame, results.aggregate, results.compute, results.tables",
+            {"torch", "ray", "mlflow", "matplotlib", "scipy"},
+        ),
         (
             "results.statistics, orchestrator.cli.statistics_view",
             {"torch", "ray", "mlflow", "scipy", "matplotlib"},
@@ -48,6 +51,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
         ("results.mask_summary, results.mask_plot", {"torch", "ray", "mlflow"}),
+        (
+            "results.plots, results.plot_output, results.report",
+            {"torch", "ray", "mlflow", "experiments", "orchestrator"},
+        ),
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
             "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "

@@ -24,7 +24,7 @@ from trainer.host import Host
 from trainer.journal import Journal
 from trainer.keeper import StorageKeeper
 from trainer.loop import Cadence, train
-from trainer.machine import allow_tf32, choose_device, device_name, make_deterministic, versions
+from trainer.machine import allow_tf32, choose_device, device_name, keep_freed_memory, make_deterministic, versions
 from trainer.methods.base import phase_at
 from trainer.models.recompute import recompute_activations
 from trainer.records import (
@@ -94,6 +94,7 @@ class Attempt:
         started = time.monotonic()
         device = choose_device(self.options)
         torch.set_num_threads(self.options.threads)
+        keep_freed_memory()
         make_deterministic(self.options.deterministic)
         train_images, eval_images, split = open_data(
             self.spec, Path(self.options.data), cache_folder(self.options.cache)

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import bundling, data, grid, keeping, output, predicting, previewing, stale, trial
+from orchestrator.cli import (
+    benching,
+    bundling,
+    data,
+    grid,
+    keeping,
+    output,
+    predicting,
+    previewing,
+    reporting,
+    stale,
+    trial,
+)
 
 app = typer.Typer(
     name="mixgrid",
@@ -18,12 +30,14 @@ app = typer.Typer(
 )
 grid.register(app)
 output.register(app)
+reporting.register(app)
 keeping.register(app)
 stale.register(app)
 bundling.register(app)
 trial.register(app)
 predicting.register(app)
 previewing.register(app)
+benching.register(app)
 app.add_typer(data.app, name="data")
 
 

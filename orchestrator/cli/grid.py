@@ -124,7 +124,7 @@ def run(
     agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
     check_batches((cell.spec for cell in table.cells()), workers)
     chosen.selection.remember(chosen.storage)
-    request = Request(table, options, placement, address, agenda, retry_failed, restart, rerun_stale)
+    request = Request(chosen, table, options, placement, address, agenda, retry_failed, restart, rerun_stale)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 
@@ -153,10 +153,20 @@ def status(
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
+    if hours := hours_taken(planned, chosen.storage):
+        console.print(hours, markup=False, highlight=False, soft_wrap=True)
     for item in planned:
         if line := reason(item, chosen.storage):
             console.print(f"{item.cell.name}  {line}", markup=False, highlight=False, soft_wrap=True)
     say_stale(planned, console)
+
+
+def hours_taken(planned: Sequence[PlannedCell], storage: Storage) -> str:
+    """One line: device-hours that stand in results, that were lost, and that are open; empty where nothing ran."""
+    from results.usage import hours_line, read_usage
+
+    running = {item.cell.trial_id for item in planned if item.state == "running"}
+    return hours_line(read_usage(storage, [item.cell.trial_id for item in planned], running=running))
 
 
 def reason(item: PlannedCell, storage: Storage) -> str:

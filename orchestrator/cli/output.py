@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from experiments.table import Table
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
@@ -15,6 +13,7 @@ from trainer.records import Storage
 
 if TYPE_CHECKING:
     from results.compute import ComputedTable
+    from results.frame import Frames
 
 FILES = {
     "csv": "table.csv",
@@ -104,14 +103,21 @@ def computed(  # type: ignore[no-untyped-def]
     """The table as results computes it; what is stale is so beside what lies in `places`, and marked unless told."""
     from results.aggregate import selections_of
     from results.compute import compute_table
+
+    frames = frames_of(table, storage, places=places, with_stale=with_stale)
+    choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
+    return compute_table(frames, table, choice, by_row=by_row)
+
+
+def frames_of(table: Table, storage: Storage, *, places: Places | None = None, with_stale: bool = True) -> "Frames":
+    """What storage says of the table, what runs now and what is stale, as in `computed`."""
     from results.frame import read_frames
 
     judge = judge_here(storage, places or Places.of_environment()) if with_stale else never_stale
     planned = survey(table, storage, judge)
     running = {item.cell.trial_id for item in planned if item.state == "running"}
     stale = {item.cell.trial_id: item.stale for item in planned if item.stale}
-    choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
-    return compute_table(read_frames(storage, table, running=running, stale=stale), table, choice, by_row=by_row)
+    return read_frames(storage, table, running=running, stale=stale)
 
 
 def export(table: "ComputedTable", folder: Path) -> dict[str, Path]:

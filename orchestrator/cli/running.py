@@ -1,4 +1,4 @@
-"""The command `run`: prepare data, train on Ray in sight, mirror to MLflow, print and export the table."""
+"""The command `run`: prepare data, train on Ray in sight, mirror to MLflow, print, export and report the table."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from rich.text import Text
 from experiments.table import Cell, Table
 from orchestrator.agenda import Agenda
 from orchestrator.cli.budget import say_budget, say_narrowing, with_lengths
-from orchestrator.cli.common import Places, outputs_folder
+from orchestrator.cli.common import Chosen, Places, is_debugging, outputs_folder
 from orchestrator.cli.output import computed, export
 from orchestrator.cli.planning import sentence
 from orchestrator.cli.stale import CURE, judge_here
@@ -37,8 +37,9 @@ _LINE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run was asked to do."""
+    """What a run was asked to do; `table` is the chosen one, resolved once."""
 
+    chosen: Chosen
     table: Table
     options: RunOptions
     placement: Placement
@@ -180,6 +181,7 @@ def finish(
         say_narrowing(result, table.seeds, console)
     written = export(result, outputs_folder(storage, table))
     written["preview"] = preview_path(table, storage, options, renew=has_trained)
+    written |= report_path(request, storage, console)
     for title, path in written.items():
         console.print(f"{title:<12} {path}", highlight=False, soft_wrap=True)
     uri = tracking_uri
@@ -191,6 +193,21 @@ def finish(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def report_path(request: Request, storage: Storage, console: Console) -> dict[str, Path]:
+    """The table's report, by its title; nothing and a note where it cannot be drawn, since the numbers are safe."""
+    from orchestrator.cli.reporting import write_report
+
+    try:
+        folder = outputs_folder(storage, request.table)
+        return {"report": write_report(request.chosen, Places.of(request.options), folder)}
+    except Exception as error:
+        if is_debugging():
+            raise
+        note = f"the report was not drawn ({type(error).__name__}: {error}); `mixgrid report` tries again"
+        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True, highlight=False)
+        return {}
 
 
 def preview_path(table: Table, storage: Storage, options: RunOptions, *, renew: bool) -> Path:

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from experiments.table import Table, TableError
+from experiments.table import TableError
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
-from orchestrator.plan import Judge, PlannedCell, survey
+from orchestrator.plan import Judge, PlannedCell
 from trainer.records import Storage, read_result
 
 _MOST_NAMES = 4
@@ -36,7 +36,8 @@ def say_stale(planned: Sequence[PlannedCell], console: Console) -> None:
         if item.stale:
             by_text.setdefault(item.stale, []).append(item.cell.name)
     for text, names in by_text.items():
-        listed = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if names[4:] else "")
+        listed = ", ".join(names[:_MOST_NAMES])
+        listed += f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         console.print(f"stale: {text}: {listed}", markup=False, highlight=False, soft_wrap=True)
     if by_text:
         console.print(CURE, markup=False, highlight=False, soft_wrap=True)
@@ -52,19 +53,19 @@ def accept(
     """Let stale cells stand: note beside their results what has changed, by whom and why; further changes count."""
     from orchestrator.here import Here
     from orchestrator.stale_results import accept as note
-    from results.staleness import judge
+    from results.staleness import find_stale, judge
 
-    table, storage = chosen.table, chosen.storage
-    reason = refuse_empty(why)
-    here, num_accepted = Here(places.data, places.cache, places.weights), 0
-    for item in stale_cells(table, storage, places):
-        result = read_result(storage, item.cell.trial_id)
-        if result is not None and (changes := judge(storage, item.cell.spec, result, here).changes):
-            facts = {change.name: change.now for change in changes}
-            note(storage, item.cell.trial_id, attempt=result.attempt, facts=facts, why=reason)
-            print(f"{item.cell.name} stands: {'; '.join(change.text for change in changes)}")
-            num_accepted += 1
-    print(f"{num_accepted} cells accepted" if num_accepted else "nothing is stale here")
+    table, storage, reason = chosen.table, chosen.storage, refuse_empty(why)
+    here = Here(places.data, places.cache, places.weights)
+    stale = find_stale(storage, table, here)
+    for cell in {cell.trial_id: cell for cell in table.cells() if cell.trial_id in stale}.values():
+        result = read_result(storage, cell.trial_id)
+        if result is not None:
+            found = judge(storage, cell.spec, result, here)
+            facts = {change.name: change.now for change in found.changes}
+            note(storage, cell.trial_id, attempt=found.attempt, facts=facts, why=reason)
+            print(f"{cell.name} stands: {found.text}")
+    print(f"{len(stale)} cells accepted" if stale else "nothing is stale here")
 
 
 def refuse_empty(why: str) -> str:
@@ -73,9 +74,3 @@ def refuse_empty(why: str) -> str:
     if not reason:
         raise TableError("--why is empty: say why these numbers stand, for whoever asks later")
     return reason
-
-
-def stale_cells(table: Table, storage: Storage, places: Places) -> list[PlannedCell]:
-    """The cells that are stale here, each trial once."""
-    planned = survey(table, storage, judge_here(storage, places))
-    return list({item.cell.trial_id: item for item in reversed(planned) if item.stale}.values())[::-1]

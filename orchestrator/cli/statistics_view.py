@@ -37,7 +37,7 @@ def print_statistics(
     )
     console.print(_intervals(table))
     if compared := compare_with_reference(table, reference):
-        title = f"rows against {escape(compared[0].reference)}, in points of mean IoU"
+        title = f"rows against {escape(compared[0].reference)}, in points of mean IoU (below each p the one after Holm)"
         console.print(f"\n{title}", style="bold", highlight=False)
         console.print(_comparisons(compared))
     console.print()
@@ -46,7 +46,7 @@ def print_statistics(
 
 
 def _intervals(table: "ComputedTable") -> RichTable:
-    from results.compute import header, marked_label
+    from results.layout import header, marked_label
 
     view = _view(header(table))
     for line in table.lines:
@@ -65,11 +65,14 @@ def _interval_words(cell: "CellSummary | None") -> str:
 
 
 def _comparisons(compared: "Sequence[Comparison]") -> RichTable:
-    from results.statistics import COMPARISON_HEADINGS, comparison_figures
+    from results.statistics import comparison_figures
 
-    view = _view(COMPARISON_HEADINGS)
+    view = _view(("row", "points", "95 %", "sign flips", "smallest p", "t on seeds", "verdict"))
+    view.columns[-1].min_width = len("testable")
     for comparison in compared:
-        view.add_row(*map(escape, comparison_figures(comparison)))
+        row, points, interval, flips, flips_holm, smallest, t, t_holm, verdict = comparison_figures(comparison)
+        tests = (f"{flips}\n{flips_holm}", smallest, f"{t}\n{t_holm}")
+        view.add_row(escape(row), points, interval, *tests, verdict)
     return view
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import matplotlib as mpl
 from matplotlib.colors import to_hex
 
-from results.class_plots import GAIN_COLOURS, IOU_COLOURS, ink_on, largest_gain, signed
-from results.compute import ComputedTable, header
+from results.class_plots import GAIN_COLOURS, IOU_COLOURS, ink_on, largest_gain
+from results.compute import ComputedTable
+from results.figures import signed
+from results.layout import header
 from results.series import ClassScores, class_scores
 
 _NUM_STOPS = 9
@@ -77,7 +79,7 @@ class _GainScale:
         return 0.5 + 0.5 * value / self.bound
 
     def text(self, value: float) -> str:
-        return signed(100 * value)
+        return signed(100 * value, 1)
 
 
 def _heat(

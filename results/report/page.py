@@ -10,7 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from results.aggregate import POLICY_WORDS, CellSummary
-from results.compute import DEMONSTRATION, ComputedTable
+from results.caption import DEMONSTRATION
+from results.compute import ComputedTable
+from results.html_style import TABLE_CSS
 from results.html_table import table_fragment
 from results.report.cells import anchors, cell_origins, open_trials
 from results.report.environment import environment_of
@@ -28,9 +30,10 @@ _SECTIONS = (
     ("learning", "Learning"),
     ("shares", "Confidence and masks"),
     ("gallery", "Pictures"),
-    ("open", "Failed and missing"),
+    ("open", "Failed, missing, stale"),
     ("compute", "Compute"),
     ("environment", "Environment"),
+    ("files", "Files"),
     ("origins", "Where each number comes from"),
 )
 
@@ -44,7 +47,7 @@ def render(parts: ReportParts) -> str:
     script = (_FOLDER / "script.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         **_content(parts),
-        style=Markup((_FOLDER / "style.css").read_text(encoding="utf-8")),
+        style=Markup(TABLE_CSS + (_FOLDER / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -61,7 +64,7 @@ def _content(parts: ReportParts) -> dict[str, Any]:
     return {
         "parts": parts,
         "table": table,
-        "sections": _SECTIONS,
+        "sections": [pair for pair in _SECTIONS if pair[0] != "files" or parts.files],
         "demonstration": DEMONSTRATION if table.is_demonstration else "",
         "facts": tuple(_facts(parts)),
         "table_html": Markup(table_fragment(table, link=link)),
@@ -69,7 +72,7 @@ def _content(parts: ReportParts) -> dict[str, Any]:
         "heat": tuple(heat_tables(table)),
         "judged": tuple(judged_strips(parts.pictures)),
         "mixing": tuple(mixing_strips(parts.pictures)),
-        "open_trials": open_trials(parts),
+        "open_trials": tuple(open_trials(parts)),
         "environment": tuple(environment_of(parts.frames.attempts)),
         "origins": tuple(cell_origins(parts)),
         "colours_on_white": light,

@@ -27,13 +27,19 @@ class PictureLike(Protocol):
     def png(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceHours:
-    """Device-hours on one kind of device: in all, and lost to work that no number rests on."""
+class DeviceHoursLike(Protocol):
+    """What is asked of the hours of one kind of device: those that stand in results, were lost, are still open."""
 
-    device: str
-    used: float
-    lost: float
+    @property
+    def device(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def used_hours(self) -> float: ...
+    @property
+    def lost_hours(self) -> float: ...
+    @property
+    def open_hours(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,16 @@ class ReportParts:
 
     `frames` are those that `table` was computed from; `plots` those of `results.plots.plots_of`. `statistics` and
     `compute_statement` are sentences; `hours` are by device. `origins` says by trial id where its number comes from.
-    `pictures` may be empty: `no_pictures` then says why. `files` are (what, path relative to the page).
+    `picture_notes` say what `pictures` show, or why there are none. `files` are (what, paths relative to the page).
     """
 
     table: ComputedTable
     frames: Frames
     plots: Sequence[Plot] = ()
     statistics: Sequence[str] = ()
-    hours: Sequence[DeviceHours] = ()
+    hours: Sequence[DeviceHoursLike] = ()
     compute_statement: str = ""
     origins: Mapping[str, Entries] = field(default_factory=dict)
     pictures: Sequence[PictureLike] = ()
-    no_pictures: str = "none were drawn"
-    files: Sequence[tuple[str, str]] = ()
+    picture_notes: Sequence[str] = ()
+    files: Sequence[tuple[str, Sequence[str]]] = ()

@@ -6,7 +6,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.colors import to_hex
 
-from results.class_plots import GAIN_COLOURS, IOU_COLOURS, ink_on, largest_gain, signed
+from results.class_plots import GAIN_COLOURS, IOU_COLOURS, ink_on, largest_gain
 from results.series import ClassScores
 from tests.results.test_plots import contrast
 
@@ -16,10 +16,6 @@ def test_figures_can_be_read_on_every_colour(name: str) -> None:
     for place in range(101):
         colour = mpl.colormaps[name](place / 100)
         assert contrast(to_hex(colour), ink_on(colour)) >= 4.5, place
-
-
-def test_changes_carry_their_sign() -> None:
-    assert [signed(points) for points in (1.26, -0.32, 0.04, -0.04, 0.0)] == ["+1.3", "−0.3", "0.0", "0.0", "0.0"]
 
 
 def test_the_largest_change_bounds_the_colours() -> None:

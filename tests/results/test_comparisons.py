@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from itertools import permutations
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.results.builders import EIGHTH, FULL, QUARTER, RowStub, TableStub, pu
 from trainer.records import Storage
 
 ROWS = tuple(map(RowStub, ("Supervised", "ClassMix", "ComplexMix")))
+HALF = Fraction(1, 2)
 FIVE = (0, 1, 2, 3, 4)
 NOISE = np.random.default_rng(5).normal(scale=0.01, size=(3, 2, 5))
 
@@ -47,7 +49,7 @@ def shifted(*differences, base=0.5):
 
 def one_row(compute, *by_fraction, **options):
     """Compare one row that differs so, in points, by fraction and seed."""
-    pairs = {f: shifted(*points) for f, points in zip((EIGHTH, QUARTER), by_fraction, strict=False)}
+    pairs = {f: shifted(*points) for f, points in zip((EIGHTH, QUARTER, HALF), by_fraction, strict=False)}
     scores = {"Supervised": {f: p[0] for f, p in pairs.items()}, "ComplexMix": {f: p[1] for f, p in pairs.items()}}
     (comparison,) = compare_with_reference(compute(scores, seeds=tuple(range(len(by_fraction[0]))), **options))
     return comparison
@@ -89,6 +91,14 @@ def test_fractions_that_only_the_reference_has_are_no_pairs(compute):
     scores = {"Supervised": {EIGHTH: [0.5, 0.5, 0.5], FULL: [0.7, 0.7, 0.7]}, "ComplexMix": {EIGHTH: [0.6, 0.7, 0.6]}}
     (comparison,) = compare_with_reference(compute(scores))
     assert (comparison.pairs.n, comparison.pairs.declared, comparison.fractions) == (3, 3, ("1/8",))
+
+
+def test_only_seeds_that_both_rows_declare_are_pairs(compute):
+    table = compute({"Supervised": {EIGHTH: [0.5, 0.5, None]}, "ComplexMix": {EIGHTH: [0.6, 0.6, None]}})
+    first, second = table.lines
+    fewer = replace(first, cells=(replace(first.cells[0], absent=()),))
+    (comparison,) = compare_with_reference(replace(table, lines=(fewer, second)))
+    assert (comparison.pairs.n, comparison.pairs.declared) == (2, 2)
 
 
 def test_both_tests_equal_scipys_on_the_same_differences(compute):
@@ -220,8 +230,14 @@ def test_tests_that_point_in_two_directions_disagree(compute):
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
 def test_one_or_two_seeds_never_claim_anything(compute, num_seeds):
-    points = (10.0, 10.1)[:num_seeds]
-    assert one_row(compute, points, points).verdict == "not testable"
+    points = [(value, value + 0.1)[:num_seeds] for value in (10.0, 10.1, 10.2)]
+    assert one_row(compute, *points).verdict == "not testable"
+
+
+def test_two_seeds_have_p_values_that_would_have_sufficed(compute):
+    comparison = one_row(compute, (10.0, 10.1), (10.1, 10.2), (10.2, 10.3))
+    assert comparison.pairs.p_holm < 0.05
+    assert comparison.seeds.p_holm < 0.05
 
 
 def test_five_pairs_never_claim_anything_however_large_the_difference(compute):
@@ -302,6 +318,7 @@ def test_cells_without_a_published_value_are_not_tested(compute):
     places = [(cell.row, cell.label_fraction) for cell in published(compute, scores)]
     assert places == [("Supervised", "1/8"), ("Supervised", "1")]
     assert compare_with_published(compute(scores)) == ()
+    assert published(compute, scores, is_demonstration=True) == ()
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.5, math.nan, math.inf])

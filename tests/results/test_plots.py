@@ -1,6 +1,9 @@
 """What is drawn on the axes of each plot, and that two rows can be told apart without colour."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from matplotlib.axes import Axes
@@ -14,6 +17,8 @@ from results.plots import plots_of
 from tests.results.builders import EIGHTH, RowStub, TableStub
 from tests.results.report.small_report import TABLE, computed, curves, fill
 from trainer.records import Storage
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -181,3 +186,8 @@ def test_a_row_may_have_any_name(storage: Storage) -> None:
     table = TableStub(**{**TABLE.__dict__, "rows": (RowStub("$_50 and ^{"), *TABLE.rows)})
     plots = {plot.name: plot for plot in plots_of(*computed(storage, table), curves())}
     assert plots["miou-by-fraction"].panels[0].title
+
+
+def test_no_plot_needs_a_screen_or_the_state_of_pyplot() -> None:
+    code = "import sys, results.report, results.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from results.series import class_scores, learning_series, score_series, share_series
@@ -63,6 +64,16 @@ def test_only_shares_are_taken_from_the_training_scalars() -> None:
     assert [point.mean for point in series[0].points] == pytest.approx([25.0, 45.0, 65.0])
     assert series[0].points[0].std == pytest.approx(math.sqrt(50))
     assert share_series(curves().iloc[:0]) == ()
+
+
+def test_long_curves_are_means_over_stretches_of_steps() -> None:
+    lines = [("ClassMix", "1/8", seed, step, "mask_area", step / 1000) for seed in (0, 1) for step in range(1, 251)]
+    frame = pd.DataFrame(lines, columns=["row", "label_fraction", "seed", "step", "name", "value"])
+    (series,) = share_series(frame)
+    assert len(series.points) == 84
+    assert [point.x for point in series.points[:2]] == [3, 6]
+    assert [point.mean for point in series.points[:2]] == pytest.approx([0.2, 0.5])
+    assert (series.points[-1].x, series.points[-1].mean, series.points[-1].n) == (250, pytest.approx(25.0), 2)
 
 
 def test_classes_are_means_over_the_seeds_that_have_them(storage: Storage) -> None:

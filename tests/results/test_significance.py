@@ -193,6 +193,17 @@ def test_the_grid_agrees_with_counting_on_differences_of_any_size(monkeypatch):
         assert p * (1 - 1e-12) <= sign_flip_p(each) <= 1.002 * p
 
 
+def test_fractions_that_share_a_seed_fool_the_flips_and_not_the_seed_means():
+    """No difference, five seeds, four fractions of which each shares half of its noise with the others of its seed."""
+    noise = draws(2000, 4, 5) + draws(2000, 1, 5, seed=1)
+    units = np.rint(noise.reshape(2000, -1) * 1e9).astype(int).tolist()
+    by_flips = np.array([sign_flip_p(each) <= 0.05 for each in units])
+    by_means = np.array([mean_p(each, Target(0.0)) <= 0.05 for each in noise.mean(axis=1).tolist()])
+    assert by_flips.mean() > 0.1
+    assert by_means.mean() == pytest.approx(0.05, abs=0.015)
+    assert (by_flips & by_means).mean() < 0.05
+
+
 def test_the_smallest_p_is_that_of_equal_signs():
     assert smallest_sign_flip_p([3, -1, 2, 5, 4]) == sign_flip_p([3, 1, 2, 5, 4]) == 0.0625
     assert smallest_sign_flip_p([3, 0, 2]) == 0.5
@@ -205,7 +216,7 @@ def test_the_smallest_p_is_that_of_equal_signs():
 def test_holm_by_hand():
     # 3 x 0.01; 2 x 0.03; 1 x 0.04 is less than the one before, and so is raised to it
     assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
-    assert holm([0.5, 0.9]) == (1.0, 1.0)
+    assert holm([0.7, 0.9]) == (1.0, 1.0)
     assert holm([0.02]) == (0.02,)
     assert holm([]) == ()
 

@@ -7,9 +7,9 @@ import pytest
 
 from experiments.table1 import TABLE1
 from results.aggregate import selections_of
-from results.comparisons import compare_with_reference
+from results.comparisons import Equivalence, compare_with_reference
 from results.compute import compute_table
-from results.statistics_words import comparison_figures, comparison_sentence, sentences, what_varies
+from results.statistics_words import comparison_figures, comparison_sentence, equivalence_words, sentences, what_varies
 from tests.results.builders import EIGHTH, QUARTER, RowStub, TableStub, put_scores, read
 from trainer.records import Storage
 
@@ -121,7 +121,7 @@ def test_demonstrations_and_stale_runs_are_said(computed):
 
 def test_published_values_are_told_with_both_p_values_and_what_was_taken_as_fixed(computed):
     supervised, mixed = (about(computed, f"{row} and its published values") for row in ("Supervised", "ComplexMix"))
-    assert "at 1/8 different, and not shown to be within the margin (-3.34 points, equivalence p = " in supervised
+    assert "at 1/8 different, and not shown to be within the margin (−3.34 points, equivalence p = " in supervised
     assert "n = 4, fixed)" in supervised
     assert "at 1/4 not testable with 2 seeds (" in mixed
     assert "n = 2 of 4)" in mixed
@@ -133,8 +133,31 @@ def test_published_values_are_told_with_both_p_values_and_what_was_taken_as_fixe
     assert about(computed, "Where both are known the test counts the noise of both means (Welch)")
 
 
+@pytest.mark.parametrize(
+    ("n", "p", "p_different", "said"),
+    [
+        (
+            5,
+            0.01,
+            0.2,
+            "at 1/8 equivalent within 0.5 (−0.10 points, equivalence p = 0.01, difference p = 0.2, n = 5, fixed)",
+        ),
+        (5, 0.01, 0.02, "at 1/8 equivalent within 0.5 though a difference is shown ("),
+        (5, 0.3, 0.2, "at 1/8 undecided ("),
+        (5, None, None, "at 1/8 not testable with 5 seeds without spread (−0.10 points, n = 5, fixed)"),
+        (1, None, None, "at 1/8 not testable with 1 seed (−0.10 points, n = 1 of 5, fixed)"),
+        (0, None, None, "at 1/8 not testable, no seed being done"),
+    ],
+)
+def test_each_verdict_on_a_published_value_is_said_in_words(n, p, p_different, said):
+    cell = Equivalence("Supervised", "1/8", n, 5, 54.84, -0.1, 0.5, True, p, p_different)
+    assert equivalence_words(cell).startswith(said)
+
+
 def test_figures_of_a_row_have_dashes_where_there_is_nothing(computed):
-    _, mixed, other = map(comparison_figures, compare_with_reference(computed))
+    clear, mixed, other = map(comparison_figures, compare_with_reference(computed))
+    # seed means 6, 4.5 and 6.5: std 1.0408, so half the interval is 4.302653 x 1.0408 / sqrt(3) = 2.5855
+    assert clear == ["ClassMix", "+5.67", "+3.08 to +8.25", "0.016", "0.031", "0.016", "0.011", "0.022", "higher"]
     assert mixed[0] == "ComplexMix"
     assert mixed[2:] == ["–", "1", "1", "0.12", "–", "–", "not testable"]
     assert other == ["Judged [else] where", *("–",) * 7, "not compared"]

@@ -189,7 +189,9 @@ def _stamp(root: Path, file: Path) -> tuple[str, int, int]:
         stat = file.stat()
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
-    return os.path.relpath(file, root), stat.st_size, stat.st_mtime_ns
+    path, below = str(file), f"{root}{os.sep}"  # relpath alone would take longer than all else for a large split
+    name = path.removeprefix(below) if path.startswith(below) else os.path.relpath(file, root)
+    return name, stat.st_size, stat.st_mtime_ns
 
 
 def _open_whole(path: Path, key: str) -> CachedSplit | None:

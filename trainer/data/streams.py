@@ -41,7 +41,8 @@ def _epoch_order(key: int, epoch: int, pool_size: int) -> Tensor:
 
 def on_device(image: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Images [n, H, W, 3] uint8 as [n, 3, H, W] in [0, 1] on the device, moved there as bytes."""
-    return image.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+    moved = image.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return moved.to(dtype, memory_format=torch.contiguous_format).div_(255)
 
 
 class Streaming(Protocol):

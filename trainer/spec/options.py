@@ -24,6 +24,8 @@ class RunOptions(Part):
     for `hang_seconds` is ended and tried again (0: never); `progress_seconds` is how often an attempt says how far it
     is. `activation_checkpointing` trades time for memory and `deterministic` time for equal bits on a GPU; neither
     changes what is computed. With `previews` every evaluation leaves a small picture of what the networks see.
+    `gpus_per_worker` is what whoever starts the ranks gave each of them, for the account of hours alone; None where
+    nobody said.
     """
 
     storage: Place = "runs"
@@ -41,6 +43,7 @@ class RunOptions(Part):
     activation_checkpointing: bool = False
     deterministic: bool = False
     previews: bool = True
+    gpus_per_worker: float | None = Field(default=None, ge=0)
 
     def changed(self, **fields: Any) -> "RunOptions":
         """These options with some fields changed and checked."""

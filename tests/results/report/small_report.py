@@ -12,7 +12,6 @@ from results.compute import ComputedTable, compute_table
 from results.frame import Frames
 from results.plots import plots_of
 from results.report import ReportParts
-from results.report.parts import DeviceHours
 from tests.results.builders import (
     EIGHTH,
     QUARTER,
@@ -77,6 +76,15 @@ def computed(storage: Storage, table: TableStub = TABLE) -> tuple[ComputedTable,
 
 
 @dataclass(frozen=True)
+class HoursStub:
+    device: str = "cpu (x86_64)"
+    unit: str = "CPU-thread-hours"
+    used_hours: float = 1.5
+    lost_hours: float = 0.25
+    open_hours: float = 0.125
+
+
+@dataclass(frozen=True)
 class PictureStub:
     title: str
     row: str
@@ -108,10 +116,10 @@ def parts_of(storage: Storage, table: TableStub = TABLE, **others: object) -> Re
     given: dict[str, object] = {
         "plots": plots_of(result, frames, curves(tuple(row.label for row in table.rows))),
         "statistics": ("ClassMix is above Supervised.",),
-        "hours": (DeviceHours("cpu", 1.5, 0.25),),
+        "hours": (HoursStub(),),
         "compute_statement": "All in all 1.5 CPU-hours.",
         "origins": {spec_of("ClassMix", EIGHTH, 0).trial_id: (("made by", "mixgrid train <spec>"),)},
         "pictures": PICTURES,
-        "files": (("CSV", "table.csv"),),
+        "files": (("Table", ("table.csv", "table.tex")),),
     }
     return ReportParts(result, frames, **{**given, **others})  # type: ignore[arg-type]

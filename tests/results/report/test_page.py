@@ -15,6 +15,7 @@ from tests.results.builders import EIGHTH, RowStub, TableStub, spec_of
 from tests.results.report.small_report import TABLE, fill, parts_of
 from trainer.records import Storage
 
+LAST_WORDS = "attempt 20260101T000000-00000001 ended without a word: killed, or its machine was lost"
 ROOT = Path(__file__).parents[3]
 
 
@@ -91,21 +92,25 @@ def test_an_origin_names_seeds_with_values_trials_and_what_was_given(read: Reade
     assert "ClassMix, 1/8 (30)" in told
     for word in ("60.00", spec_of("ClassMix", EIGHTH, 1).trial_id, "made by", "mixgrid train <spec>"):
         assert word in told
-    assert "Stale: code changed since" in told
+    assert re.search(r"Seed 0: 60.00\s+stale", told)
+    assert "seed 0: code changed since" in told
 
 
 def test_what_is_not_done_is_listed_with_its_reason(read: Reader) -> None:
     told = read.sections["open"]
-    assert "ComplexMix, 1/8 (30) 1 failed 7 non_finite_loss: loss is nan" in re.sub(r"\s+", " ", told)
-    assert "Supervised, 1/4 (60) 1 partial 10" in re.sub(r"\s+", " ", told)
-    assert told.count("missing") == 2 + 1  # and once in the heading
-    assert "code changed since" in told
+    rows = re.sub(r"\s+", " ", told.partition("their seeds")[2])
+    assert rows.strip() == (
+        "failed non_finite_loss: loss is nan 7 ComplexMix, 1/8 (30): 1 "
+        f"partial {LAST_WORDS} 10 Supervised, 1/4 (60): 1 "
+        "missing not started yet 0 ComplexMix, 1/4 (60): 0, 1 "
+        "stale code changed since 20 ClassMix, 1/8 (30): 0"
+    )
     assert "8 of 12 (1 failed, 2 missing, 1 partial; 1 stale)" in read.sections[""]
 
 
 def test_statistics_compute_and_environment_are_told(read: Reader) -> None:
     assert "ClassMix is above Supervised." in read.sections["statistics"]
-    for word in ("cpu", "1.50", "0.25", "All in all 1.5 CPU-hours."):
+    for word in ("cpu (x86_64)", "CPU-thread-hours", "1.500", "0.250", "0.125", "All in all 1.5 CPU-hours."):
         assert word in read.sections["compute"]
     for word in ("torch", "2.11.0", "c0dec0dec0de", "node-a"):
         assert word in read.sections["environment"]
@@ -146,7 +151,7 @@ def test_a_text_never_becomes_a_tag(tmp_path) -> None:
     fill(storage)
     bad = '<script>alert("1")</script>'
     table = TableStub(**{**TABLE.__dict__, "rows": (RowStub(bad), *TABLE.rows), "title": bad})
-    page = render(parts_of(storage, table, statistics=(bad,), no_pictures=bad, pictures=(), compute_statement=bad))
+    page = render(parts_of(storage, table, statistics=(bad,), picture_notes=(bad,), compute_statement=bad))
     assert page.count("<script") == 1
     assert "alert(&#34;1&#34;)" in page
 
@@ -163,13 +168,13 @@ def test_sections_with_nothing_to_show_say_why(tmp_path) -> None:
     table = TableStub(**{**TABLE.__dict__, "published": None})
     parts = parts_of(
         Storage(str(tmp_path)), table, plots=(), statistics=(), hours=(), compute_statement="", pictures=(),
-        no_pictures="there are no images below data",
+        picture_notes=("There are no images below data.",),
     )  # fmt: skip
     told = Reader(render(parts)).sections
     for name in ("scores", "statistics", "classes", "learning", "shares", "compute", "environment"):
         assert re.search(r"\b(No|Nothing)\b", told[name]), name
-    assert "No pictures: there are no images below data." in told["gallery"]
-    assert told["open"].count("not started yet") == 12
+    assert "No pictures are shown. There are no images below data." in told["gallery"].replace("  ", " ")
+    assert "not started yet 0 Supervised, 1/8 (30): 0, 1;" in re.sub(r"\s+", " ", told["open"])
 
 
 def test_a_table_that_is_done_says_so(tmp_path) -> None:
