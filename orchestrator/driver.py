@@ -164,7 +164,7 @@ def run_cells(
         if not mine:
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
-        with _ray(address), _scratch(storage, address, lease.name) as scratch:
+        with _ray(address) as lease.dashboard, _scratch(storage, address, lease.name) as scratch:
             placement = placement.settled(options.device, ray.cluster_resources())
             refuse_misfits(placement, ray.cluster_resources(), [n["Resources"] for n in ray.nodes() if n["Alive"]])
             queue = agenda.queue(mine, placement)
@@ -210,8 +210,8 @@ def _trial_name(trial: Any) -> str:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """A Ray of our own, or a connection to a cluster, to which the code is shipped."""
+def _ray(address: str | None) -> Iterator[str]:
+    """A Ray of our own, or a connection to a cluster, to which the code is shipped; gives its dashboard's address."""
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -220,19 +220,21 @@ def _ray(address: str | None) -> Iterator[None]:
     # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if address is None:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        context = ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
-        _join(address)
+        context = _join(address)
     try:
-        yield
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
 
-def _join(address: str) -> None:
+def _join(address: str) -> Any:
     """Connect to a cluster and ship the code. Raises: ConnectionError with what to look at."""
     try:
-        ray.init(address=address, log_to_driver=False, runtime_env={"py_modules": _rooms()}, logging_level="ERROR")
+        return ray.init(
+            address=address, log_to_driver=False, runtime_env={"py_modules": _rooms()}, logging_level="ERROR"
+        )
     except ConnectionError as error:
         raise ConnectionError(
             f"{error}: is the cluster up at --address {address}? Where it asks for a token (Ray's default since 2.59), "

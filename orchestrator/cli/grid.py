@@ -2,18 +2,16 @@
 
 import functools
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from experiments.table import Cell, Table, TableError, clipped
 from orchestrator.agenda import Agenda
 from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_compares, that_trains
+from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.stale import judge_here, say_stale
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
@@ -33,15 +31,6 @@ CpusPerWorker = Annotated[int, typer.Option(help="CPUs, and torch threads, of on
 GpusPerWorker = Annotated[
     float | None, typer.Option(help="GPUs of one rank; below 1: trials share one. Default: 1 on cuda.")
 ]
-
-_MARKS = {
-    "done": "[green]●[/]",
-    "stale": "[magenta]◆[/]",
-    "running": "[cyan]◐[/]",
-    "partial": "[yellow]◔[/]",
-    "failed": "[red]✗[/]",
-    "missing": "○",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -142,8 +131,18 @@ def status(
     chosen: Chosen,
     places: Places,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it: rates, time left, devices, links. Ctrl-C leaves.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Show the state of every cell, and the reason of each that is failed or half done."""
+    if watch:
+        from orchestrator.cli.watching import refuse_json, watch_grid
+
+        refuse_json(as_json)
+        watch_grid(chosen, judge_here(chosen.storage, places), tracking_uri)
+        return
     table = chosen.table
     planned = survey(table, chosen.storage, judge_here(chosen.storage, places))
     if as_json:
@@ -197,32 +196,6 @@ def as_dict(item: PlannedCell) -> dict[str, Any]:
         "stale": item.stale,
         "driver": item.holder,
     }
-
-
-def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
-    """Rows x fractions, a mark per seed."""
-    marks: dict[tuple[str, str], list[str]] = {}
-    for item in planned:
-        marks.setdefault((item.cell.row, str(item.cell.label_fraction)), []).append(_MARKS[look_of(item)])
-    view = RichTable(show_edge=False)
-    view.add_column("")
-    for fraction in table.fractions:
-        view.add_column(str(fraction))
-    for row in table.included_rows:
-        view.add_row(escape(row.label), *(" ".join(marks.get((row.label, str(f)), ["–"])) for f in table.fractions))
-    return view
-
-
-def look_of(item: PlannedCell) -> str:
-    """What is shown of a cell: its state, or that it is stale."""
-    return "stale" if item.stale else item.state
-
-
-def summary(planned: Sequence[PlannedCell]) -> str:
-    """One line: cells by what is shown of them, with the legend of marks."""
-    counts: Counter[str] = Counter(look_of(item) for item in planned)
-    parts = [f"{_MARKS[state]} {counts[state]} {state}" for state in _MARKS if counts[state]]
-    return f"{len(planned)} cells: " + ", ".join(parts)
 
 
 CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, or a trial id.")]
