@@ -2,72 +2,37 @@
 
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from ray import tune
 from ray.tune import Callback
+from ray.tune.search import Searcher
 
 from experiments.table import Cell
-from orchestrator.lease import HEARTBEAT_SECONDS, Lease, stop_path
-from orchestrator.resources import DRIVER_CPUS, Placement, trials_at_once
+from orchestrator.admission import TrialQueue
+from orchestrator.agenda import Agenda
+from orchestrator.lease import Lease
+from orchestrator.progress import GridProgress, TrialProgress
+from orchestrator.resources import DRIVER_CPUS, Placement, devices_of, free_slots, refuse_misfits, worker_slots
+from orchestrator.stopping import Stopper
 from orchestrator.trainable import Order, train_cell
 from trainer.records import Storage
 from trainer.spec import RunOptions
 
 # Tune retries a trial whose driver process died; what counts as too often is decided from storage (trainable.py).
 _TUNE_RETRIES = 10
-# How long running trials get to checkpoint after the first Ctrl-C or SIGTERM.
-GRACE_SECONDS = 60.0
-
-Phase = Literal["waiting", "starting", "training", "done", "failed", "stopped"]
-
-
-@dataclass(slots=True)
-class TrialProgress:
-    """What the driver knows of one trial while it runs; for the eye only."""
-
-    name: str
-    phase: Phase = "waiting"
-    step: int = 0
-    num_steps: int = 0
-    steps_per_second: float = 0.0
-    message: str = ""
-
-
-@dataclass(slots=True)
-class GridProgress:
-    """All trials of this run by trial id, and when it began."""
-
-    trials: dict[str, TrialProgress]
-    at_once: int = 1
-    started: float = field(default_factory=time.monotonic)
-
-    def count(self, *phases: Phase) -> int:
-        """How many trials are in one of the phases."""
-        return sum(progress.phase in phases for progress in self.trials.values())
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every trial has ended."""
-        return self.count("waiting", "starting", "training") == 0
-
-    def eta_seconds(self) -> float | None:
-        """Seconds left, from the time that finished work took; None before there is any."""
-        total = sum(max(progress.num_steps, 1) for progress in self.trials.values())
-        made = sum(max(p.num_steps, 1) if p.phase in ("done", "failed") else p.step for p in self.trials.values())
-        if made == 0:
-            return None
-        return (time.monotonic() - self.started) * (total - made) / made
+# After so long a trial that was let in has its devices, or they are not to be had.
+_SETTLING_SECONDS = 60.0
+# How often the cluster is asked what it has.
+_LOOK_SECONDS = 1.0
 
 
 class _Watcher(Callback):  # type: ignore[misc]  # Ray is untyped here
@@ -100,12 +65,79 @@ class _Watcher(Callback):  # type: ignore[misc]  # Ray is untyped here
         progress.message = "its process died too often"
 
 
+class _Turnstile(Searcher):  # type: ignore[misc]
+    """Withholds the next trial from Tune until devices for it are free; which one that is the queue says.
+
+    The cluster is looked at again and again, so that nodes which come are used and nodes which went are not waited on.
+    """
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        orders: Mapping[str, Order],
+        progress: GridProgress,
+        stopper: Stopper,
+        most_slots: float,
+    ) -> None:
+        super().__init__()
+        self._queue, self._orders, self._progress, self._stopper = queue, orders, progress, stopper
+        self._placement = next(iter(orders.values())).placement
+        self._most_slots = most_slots
+        self._names: dict[str, str] = {}
+        self._let_in: dict[str, float] = {}
+        self._looked, self._slots = -_LOOK_SECONDS, 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A trial, None where none can start now, or word that none will any more."""
+        now = time.monotonic()
+        if self._stopper.was_asked or self._queue.is_over(now):
+            for trial in self._queue.waiting:
+                self._progress.trials[trial.trial_id].phase = "stopped"
+            return str(Searcher.FINISHED)
+        chosen = self._queue.take([self._capacity(now)], now)
+        if chosen is None:
+            return None
+        self._names[trial_id] = chosen.trial_id
+        self._let_in[chosen.trial_id] = now
+        return {"order": self._orders[chosen.trial_id].as_config()}
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Its devices are free again."""
+        self._queue.end(self._names[trial_id], time.monotonic(), is_done=(result or {}).get("outcome") == "done")
+        self._looked = -_LOOK_SECONDS
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: Tune's state is never read again."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a copy of what it was started with, and nobody reads it
+
+    def _capacity(self, now: float) -> int:
+        """Workers that the cluster has room for, those of our own trials included."""
+        if now - self._looked >= _LOOK_SECONDS:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            holding = sum(self._is_settled(name, now) for name in self._queue.running) * self._placement.workers
+            free = free_slots(self._placement, ray.available_resources())
+            self._slots = min(worker_slots(self._placement, nodes), holding + free)
+            self._looked = now
+        return int(min(self._slots, self._most_slots))
+
+    def _is_settled(self, name: str, now: float) -> bool:
+        """Whether a trial holds its devices by now, so that what the cluster calls free is free of it."""
+        is_starting = self._progress.trials[name].phase in ("waiting", "starting")
+        return not is_starting or now - self._let_in[name] > _SETTLING_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class GridOutcome:
-    """What a run did: messages of trials that did not end well, and whether it was interrupted."""
+    """What a run did: messages of trials that did not end well, whether it was interrupted, the trials that did not fit
+    into its budget, and the device-hours it took.
+    """
 
     problems: dict[str, str]
     was_interrupted: bool
+    left_out: tuple[str, ...] = ()
+    device_hours: float = 0.0
 
 
 def run_cells(
@@ -114,16 +146,17 @@ def run_cells(
     placement: Placement,
     *,
     table_name: str,
+    agenda: Agenda,
     address: str | None = None,
-    max_concurrent: int | None = None,
     while_running: Callable[[GridProgress], None] = lambda _progress: None,
 ) -> GridOutcome:
     """Train cells on Ray: here, or on the cluster at `address`.
 
     Args:
         cells: what is missing, each trial once.
+        agenda: in which order, and how much at most.
         while_running: called about twice a second with the progress, from another thread.
-    Raises: PlacementError where the cluster can never give what a trial needs.
+    Raises: PlacementError where the cluster as it is cannot give what a trial needs.
     """
     storage = Storage(options.storage)
     with Lease(storage, table_name, [cell.trial_id for cell in cells]) as lease:
@@ -131,17 +164,18 @@ def run_cells(
         if not mine:
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
-        with _ray(address), _scratch(storage, address, lease.name) as scratch:
-            cluster = ray.cluster_resources()
-            placement = placement.settled(options.device, cluster)
-            progress.at_once = trials_at_once(placement, cluster)
-            if max_concurrent is not None:
-                progress.at_once = min(progress.at_once, max_concurrent)
-            orders = [_order(cell, options, placement, lease, scratch) for cell in mine]
-            with _Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):
-                _tune(orders, progress, scratch, lease.name)
+        with _ray(address) as lease.dashboard, _scratch(storage, address, lease.name) as scratch:
+            placement = placement.settled(options.device, ray.cluster_resources())
+            refuse_misfits(placement, ray.cluster_resources(), [n["Resources"] for n in ray.nodes() if n["Alive"]])
+            queue = agenda.queue(mine, placement)
+            orders = {cell.trial_id: _order(cell, options, placement, lease, scratch) for cell in mine}
+            with Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):
+                turnstile = _Turnstile(queue, orders, progress, stopper, agenda.most_slots(placement))
+                _tune(turnstile, len(orders), progress, scratch=scratch, name=lease.name)
+    left_out = () if stopper.was_asked else tuple(trial.trial_id for trial in queue.waiting)
     problems = {i: p.message for i, p in progress.trials.items() if p.phase not in ("done", "stopped")}
-    return GridOutcome(problems, was_interrupted=stopper.was_asked)
+    hours = queue.spent(time.monotonic()) * devices_of(placement) / 3600
+    return GridOutcome(problems, stopper.was_asked, left_out, hours)
 
 
 def _order(cell: Cell, options: RunOptions, placement: Placement, lease: Lease, scratch: str) -> Order:
@@ -156,11 +190,10 @@ def _order(cell: Cell, options: RunOptions, placement: Placement, lease: Lease, 
     )
 
 
-def _tune(orders: Sequence[Order], progress: GridProgress, scratch: str, name: str) -> None:
+def _tune(turnstile: _Turnstile, num_trials: int, progress: GridProgress, *, scratch: str, name: str) -> None:
     tuner = tune.Tuner(
         tune.with_resources(train_cell, {"CPU": DRIVER_CPUS}),
-        param_space={"order": tune.grid_search([order.as_config() for order in orders])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=progress.at_once, trial_dirname_creator=_trial_name),
+        tune_config=tune.TuneConfig(search_alg=turnstile, num_samples=num_trials, trial_dirname_creator=_trial_name),
         run_config=tune.RunConfig(
             name=name,
             storage_path=scratch,
@@ -177,28 +210,31 @@ def _trial_name(trial: Any) -> str:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """A Ray of our own, or a connection to a cluster, to which the code is shipped."""
+def _ray(address: str | None) -> Iterator[str]:
+    """A Ray of our own, or a connection to a cluster, to which the code is shipped; gives its dashboard's address."""
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")  # else Tune starts one trial after another
     # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if address is None:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        context = ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:
-        _join(address)
+        context = _join(address)
     try:
-        yield
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
 
-def _join(address: str) -> None:
+def _join(address: str) -> Any:
     """Connect to a cluster and ship the code. Raises: ConnectionError with what to look at."""
     try:
-        ray.init(address=address, log_to_driver=False, runtime_env={"py_modules": _rooms()}, logging_level="ERROR")
+        return ray.init(
+            address=address, log_to_driver=False, runtime_env={"py_modules": _rooms()}, logging_level="ERROR"
+        )
     except ConnectionError as error:
         raise ConnectionError(
             f"{error}: is the cluster up at --address {address}? Where it asks for a token (Ray's default since 2.59), "
@@ -227,51 +263,6 @@ def _scratch(storage: Storage, address: str | None, driver: str) -> Iterator[str
         finally:
             with suppress(OSError):
                 storage.remove(f"scratch/{driver}")
-
-
-class _Stopper:
-    """First Ctrl-C or SIGTERM, or word from `mixgrid cancel`: running trials checkpoint and stop within the grace.
-
-    A second signal: at once. Trials stop by themselves at the word in storage; after the grace Tune is told to end, by
-    its own signal.
-    """
-
-    def __init__(self, storage: Storage, driver: str) -> None:
-        self.was_asked = False
-        self._storage = storage
-        self._path = stop_path(driver)
-        self._before: dict[int, Any] = {}
-        self._ended = threading.Event()
-        self._listener = threading.Thread(target=self._listen, name="stop word", daemon=True)
-
-    def __enter__(self) -> "_Stopper":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._stop)
-        self._listener.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._ended.set()
-        self._listener.join(timeout=HEARTBEAT_SECONDS)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        with suppress(OSError):
-            self.was_asked = self.was_asked or self._storage.exists(self._path)
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        if self.was_asked:
-            raise KeyboardInterrupt
-        self.was_asked = True
-        self._storage.write(self._path, b"stop\n")
-
-    def _listen(self) -> None:
-        while not self._ended.wait(HEARTBEAT_SECONDS):
-            with suppress(OSError):
-                self.was_asked = self.was_asked or self._storage.exists(self._path)
-            if self.was_asked and not self._ended.wait(GRACE_SECONDS):
-                os.kill(os.getpid(), signal.SIGUSR1)
-                return
 
 
 @contextmanager

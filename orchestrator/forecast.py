@@ -1,89 +1,200 @@
 """How long what is missing of a table would take: from finished cells where there are any, else from FLOP.
 
-Torch-free.
+Times are device-seconds: a trial on several devices is taken to need as many in all as on one. Torch-free.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from statistics import median
 
+from orchestrator.admission import Nodes, TrialQueue
 from orchestrator.cost import ACHIEVED_FLOPS, trial_flop
+from orchestrator.order import Waiting, layers
 from orchestrator.plan import PlannedCell
+from orchestrator.rehearsal import rehearse
 from trainer.records import DamagedRecord, Manifest, Storage, attempt_path
 from trainer.spec import DeepLabV2, TrialSpec
 
 _UNFINISHED = ("missing", "partial", "running")
+_COUNTS = ("done", "running")  # the seeds of a cell that there are, or will be without us
 ImageCounts = Callable[[TrialSpec], tuple[int, int]]
 """The numbers of training and evaluation images of a spec."""
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """An expected value and the range it is seen or taken to lie in."""
+
+    low: float
+    expected: float
+    high: float
+
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """All three, rising."""
+        return self.low, self.expected, self.high
+
+    def times(self, factor: float) -> "Span":
+        """All three, as many times."""
+        return Span(*(value * factor for value in self.ends))
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """What is left of a trial: FLOP (None: network unknown), device-seconds, and what these are drawn from.
+
+    `seconds` is None where nothing says how fast the network computes.
+    """
+
+    flop: float | None
+    seconds: Span | None
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
 class RowForecast:
-    """What is missing of a row: trials, FLOP (None: network unknown), device-hours as (low, high), and why so many."""
+    """What is missing of a row: trials, FLOP (None: network unknown), device-hours, and why so many."""
 
     row: str
     num_trials: int
     flop: float | None
-    hours: tuple[float, float] | None
+    hours: Span | None
     basis: str
 
 
 def forecast(planned: Sequence[PlannedCell], storage: Storage, counts: ImageCounts) -> list[RowForecast]:
     """A line for each row of which something is missing; a trial that stands in two rows counts in the first."""
+    return by_row(planned, lengths(planned, storage, counts))
+
+
+def by_row(planned: Sequence[PlannedCell], found: Mapping[str, Length]) -> list[RowForecast]:
+    """The lengths of unfinished trials, summed up for each row."""
+    rows: dict[str, dict[str, Length]] = {}
     seen: set[str] = set()
-    lines = []
-    for row in dict.fromkeys(item.cell.row for item in planned):
-        cells = [item for item in planned if item.cell.row == row]
-        missing = {item.cell.trial_id: item for item in cells if item.state in _UNFINISHED}
-        wanted = [item for trial_id, item in missing.items() if trial_id not in seen]
-        seen |= set(missing)
-        if wanted:
-            lines.append(
-                _of_row(row, wanted, [item for item in cells if item.wall_seconds is not None], storage, counts)
-            )
-    return lines
+    for item in planned:
+        name = item.cell.trial_id
+        if item.state in _UNFINISHED and name not in seen:
+            rows.setdefault(item.cell.row, {})[name] = found[name]
+            seen.add(name)
+    return [_of_row(row, list(of_row.values())) for row, of_row in rows.items()]
 
 
-def _of_row(
-    row: str, wanted: Sequence[PlannedCell], done: Sequence[PlannedCell], storage: Storage, counts: ImageCounts
-) -> RowForecast:
-    flop = _flop(wanted, counts)
-    measured = _seconds_per_step(done, storage)
-    if measured is not None:
-        seconds, basis = measured
-        steps = sum(item.cell.spec.num_steps - item.trial.step for item in wanted)
-        return RowForecast(row, len(wanted), flop, (seconds * steps / 3600,) * 2, basis)
-    if flop is None or not all(isinstance(item.cell.spec.network, DeepLabV2) for item in wanted):
-        return RowForecast(row, len(wanted), flop, None, "unknown until a cell is done")
-    slow, fast = ACHIEVED_FLOPS
-    hours = (flop / fast / 3600, flop / slow / 3600)
-    return RowForecast(row, len(wanted), flop, hours, "FLOP at the assumed rate")
+def _of_row(row: str, of_row: Sequence[Length]) -> RowForecast:
+    flops = [length.flop for length in of_row if length.flop is not None]
+    spans = [length.seconds for length in of_row if length.seconds is not None]
+    flop = sum(flops) if len(flops) == len(of_row) else None
+    hours = total(spans).times(1 / 3600) if len(spans) == len(of_row) else None
+    return RowForecast(row, len(of_row), flop, hours, of_row[0].basis)
 
 
-def _flop(wanted: Iterable[PlannedCell], counts: ImageCounts) -> float | None:
-    total = 0.0
-    for item in wanted:
-        num_train, num_eval = counts(item.cell.spec)
-        flop = trial_flop(item.cell.spec, num_train=num_train, num_eval=num_eval, first_step=item.trial.step)
-        if flop is None:
-            return None
-        total += flop
-    return total
+def total(spans: Iterable[Span]) -> Span:
+    """The sum; its ends are those of trials that are all fast, or all slow."""
+    return Span(*map(sum, zip(*(span.ends for span in spans), strict=True)))
 
 
-def _seconds_per_step(done: Sequence[PlannedCell], storage: Storage) -> tuple[float, str] | None:
-    """Median device-seconds of a step over the finished cells on the commonest device, and what to call them."""
-    found: dict[str, list[float]] = {}
-    for item in done:
-        device, num_devices = _device(item, storage)
-        assert item.wall_seconds is not None
-        found.setdefault(device, []).append(item.wall_seconds * num_devices / item.cell.spec.num_steps)
-    if not found:
+def lengths(planned: Sequence[PlannedCell], storage: Storage, counts: ImageCounts) -> dict[str, Length]:
+    """What is left of every trial that is not done, by id.
+
+    From the time of a step in the finished cells of its row; else from its FLOP at the rate of the finished cells of
+    other rows; else, for DeepLab-V2, from its FLOP at an assumed rate. Of several devices the commonest speaks.
+    """
+    done = list({item.cell.trial_id: item for item in reversed(planned) if item.wall_seconds is not None}.values())
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        devices = pool.map(lambda item: _device(item, storage), done)
+        measured = _Measured([_time(item, *device, counts) for item, device in zip(done, devices, strict=True)])
+    return {
+        item.cell.trial_id: _length(item, measured, counts)
+        for item in reversed(planned)  # of two rows the first counts
+        if item.state != "done"
+    }
+
+
+def waiting_trials(planned: Sequence[PlannedCell], known: Mapping[str, Length], workers: int) -> list[Waiting]:
+    """The trials of known length as a queue takes them, each once and in the order of the table."""
+    counted = [item for item in planned if item.cell.trial_id in known or item.state in _COUNTS]
+    places = [((item.cell.row, item.cell.label_fraction), item.cell.trial_id in known) for item in counted]
+    found: dict[str, Waiting] = {}
+    for item, layer in zip(counted, layers(places), strict=True):
+        name = item.cell.trial_id
+        if name in known and name not in found:
+            found[name] = _waiting(item, known[name], workers, layer)
+    return list(found.values())
+
+
+def finishing_time(
+    planned: Sequence[PlannedCell], found: Mapping[str, Length], nodes: Nodes, workers: int
+) -> Span | None:
+    """Seconds until what is missing would be done on these devices alone, by the driver's own order and admission.
+
+    None where the time of a trial is not known, or nothing is missing.
+    """
+    missing = {item.cell.trial_id for item in planned if item.state in _UNFINISHED}
+    spans = {name: length.seconds for name, length in found.items() if name in missing}
+    if not spans or any(span is None for span in spans.values()):
         return None
-    device, _ = Counter({name: len(times) for name, times in found.items()}).most_common(1)[0]
-    cells = "1 finished cell" if len(found[device]) == 1 else f"the median of {len(found[device])} finished cells"
-    return median(found[device]), f"{cells} on {device}"
+    trials = waiting_trials(planned, {name: found[name] for name in spans}, workers)
+    whole = [(trial, span) for trial in trials if (span := spans[trial.trial_id]) is not None]
+    return Span(
+        *(
+            rehearse(TrialQueue(replace(t, seconds=span.ends[end] / workers) for t, span in whole), nodes).seconds
+            for end in range(3)
+        )
+    )
+
+
+def _waiting(item: PlannedCell, length: Length, workers: int, layer: int) -> Waiting:
+    """Without a time FLOP tell lengths from each other, and without these the number of steps."""
+    if length.seconds is not None:
+        return Waiting(item.cell.trial_id, workers, length.seconds.expected / workers, layer)
+    relative = length.flop or float(item.cell.spec.num_steps)
+    return Waiting(item.cell.trial_id, workers, relative / workers, layer, is_known=False)
+
+
+# --- measured times -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Time:
+    """What a finished cell took: device-seconds of a step, and of a FLOP where these are known."""
+
+    row: str
+    device: str
+    of_step: float
+    of_flop: float | None
+
+
+class _Measured:
+    """The times of finished cells on the device that most of them ran on, row by row and in all."""
+
+    def __init__(self, times: Sequence[_Time]) -> None:
+        self._times = times
+
+    def step(self, row: str) -> tuple[Span, str] | None:
+        """Device-seconds of a step of a row, and where they come from."""
+        return _summed_up([(time.device, time.of_step) for time in self._times if time.row == row])
+
+    def flop(self) -> tuple[Span, str] | None:
+        """Device-seconds of a FLOP over all rows."""
+        return _summed_up([(time.device, time.of_flop) for time in self._times if time.of_flop is not None])
+
+
+def _summed_up(times: Sequence[tuple[str, float]]) -> tuple[Span, str] | None:
+    """Median and range on the commonest device, and what to call them."""
+    if not times:
+        return None
+    device, number = Counter(device for device, _ in times).most_common(1)[0]
+    values = [time for on, time in times if on == device]
+    cells = "1 finished cell" if number == 1 else f"the median of {number} finished cells"
+    return Span(min(values), median(values), max(values)), f"{cells} on {device}"
+
+
+def _time(item: PlannedCell, device: str, num_devices: int, counts: ImageCounts) -> _Time:
+    assert item.wall_seconds is not None
+    seconds = item.wall_seconds * num_devices
+    flop = _flop(item.cell.spec, counts)
+    return _Time(item.cell.row, device, seconds / item.cell.spec.num_steps, seconds / flop if flop else None)
 
 
 def _device(item: PlannedCell, storage: Storage) -> tuple[str, int]:
@@ -93,3 +204,25 @@ def _device(item: PlannedCell, storage: Storage) -> tuple[str, int]:
     except DamagedRecord:
         manifest = None
     return ("an unknown device", 1) if manifest is None else (manifest.device, manifest.world_size)
+
+
+# --- one trial ----------------------------------------------------------------------------------------------------
+
+
+def _length(item: PlannedCell, measured: _Measured, counts: ImageCounts) -> Length:
+    spec = item.cell.spec
+    flop = _flop(spec, counts, first_step=item.trial.step)
+    if (step := measured.step(item.cell.row)) is not None:
+        return Length(flop, step[0].times(spec.num_steps - item.trial.step), step[1])
+    if flop is not None and (rate := measured.flop()) is not None:
+        return Length(flop, rate[0].times(flop), f"FLOP, at the rate of {rate[1]}")
+    if flop is None or not isinstance(spec.network, DeepLabV2):
+        return Length(flop, None, "unknown until a cell is done")
+    slow, fast = ACHIEVED_FLOPS
+    seconds = Span(flop / fast, (flop / fast + flop / slow) / 2, flop / slow)
+    return Length(flop, seconds, "FLOP at the assumed rate")
+
+
+def _flop(spec: TrialSpec, counts: ImageCounts, first_step: int = 0) -> float | None:
+    num_train, num_eval = counts(spec)
+    return trial_flop(spec, num_train=num_train, num_eval=num_eval, first_step=first_step)

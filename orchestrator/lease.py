@@ -24,12 +24,14 @@ class Lease:
     """Holds trials in storage while the driver lives.
 
     What others hold already is left to them; of two drivers that start together the one with the earlier name keeps.
+    A `dashboard` that is set later is told with the next beat.
     """
 
     def __init__(self, storage: Storage, table_name: str, trial_ids: Iterable[str]) -> None:
         self.name = new_driver_name()
         self.started = time.time()
         self.trial_ids = set(trial_ids)
+        self.dashboard = ""
         self._storage = storage
         self._table = table_name
         self._ended = threading.Event()
@@ -67,6 +69,7 @@ class Lease:
             table=self._table,
             trial_ids=tuple(sorted(self.trial_ids)),
             finished=finished,
+            dashboard=self.dashboard,
         )
         self._storage.write(f"drivers/{self.name}.json", record.sealed())
 

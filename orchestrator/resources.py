@@ -73,15 +73,40 @@ def check_batches(specs: Iterable[TrialSpec], workers: int) -> None:
                 )
 
 
-def trials_at_once(placement: Placement, cluster: Mapping[str, float]) -> int:
-    """How many trials fit into a cluster's resources side by side.
-
-    Raises: PlacementError naming what the cluster can never give.
-    """
+def refuse_misfits(placement: Placement, cluster: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> None:
+    """Raises: PlacementError naming what the cluster, as it is, cannot give a single trial."""
     for name, need in placement.needs.items():
         if cluster.get(name, 0.0) < need:
             raise PlacementError(
                 f"a trial needs {need:g} {name} ({placement.workers} workers), but the cluster has "
                 f"{cluster.get(name, 0.0):g}: change --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
             )
-    return min(floor(cluster[name] / need + 1e-9) for name, need in placement.needs.items())
+    if (slots := worker_slots(placement, nodes)) < placement.workers:
+        worker = " and ".join(f"{need:g} {name}" for name, need in _worker_needs(placement).items())
+        raise PlacementError(
+            f"a trial needs {placement.workers} workers of {worker}, each on one node, but the nodes have room for "
+            f"{slots}: change --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
+        )
+
+
+def worker_slots(placement: Placement, nodes: Iterable[Mapping[str, float]]) -> int:
+    """How many workers fit on nodes that are empty. A worker stays on one node, a trial may spread over several."""
+    return sum(_times(_worker_needs(placement), node) for node in nodes)
+
+
+def free_slots(placement: Placement, available: Mapping[str, float]) -> int:
+    """How many more workers what is free in the whole cluster is enough for."""
+    return _times(placement.worker_resources, available)
+
+
+def devices_of(placement: Placement) -> float:
+    """GPUs of a worker, a share counting as such; 1 for a worker that computes on CPUs."""
+    return placement.gpus_per_worker or 1.0
+
+
+def _worker_needs(placement: Placement) -> dict[str, float]:
+    return {name: need / placement.workers for name, need in placement.needs.items()}
+
+
+def _times(needs: Mapping[str, float], given: Mapping[str, float]) -> int:
+    return min(floor(given.get(name, 0.0) / need + 1e-9) for name, need in needs.items())

@@ -444,7 +444,7 @@ class ProgressRecord(Record):
 
 
 class DriverRecord(Record):
-    """The heartbeat of one `mixgrid run`: the trials it holds and the process behind it."""
+    """The heartbeat of one `mixgrid run`: the trials it holds, the process behind it, and Ray's dashboard if any."""
 
     driver: str
     host: str
@@ -453,6 +453,7 @@ class DriverRecord(Record):
     table: str
     trial_ids: tuple[str, ...]
     finished: bool
+    dashboard: str = ""
 
 
 # --- names --------------------------------------------------------------------------------------------------------

@@ -2,17 +2,16 @@
 
 import functools
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as RichTable
 
 from experiments.table import Cell, Table, TableError, clipped
+from orchestrator.agenda import Agenda
 from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_compares, that_trains
+from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.stale import judge_here, say_stale
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
@@ -33,15 +32,6 @@ GpusPerWorker = Annotated[
     float | None, typer.Option(help="GPUs of one rank; below 1: trials share one. Default: 1 on cuda.")
 ]
 
-_MARKS = {
-    "done": "[green]●[/]",
-    "stale": "[magenta]◆[/]",
-    "running": "[cyan]◐[/]",
-    "partial": "[yellow]◔[/]",
-    "failed": "[red]✗[/]",
-    "missing": "○",
-}
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -56,13 +46,18 @@ def register(app: typer.Typer) -> None:
 
 @on_table
 @that_compares
-def plan(chosen: Chosen, places: Places) -> None:
+def plan(
+    chosen: Chosen,
+    places: Places,
+    devices: Annotated[str, typer.Option(help="Numbers of devices to give a finishing time for.")] = "1,8",
+    workers: Workers = 1,
+) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
-    from orchestrator.cli.planning import print_findings, print_forecast
+    from orchestrator.cli.planning import fleet_of, print_findings, print_forecast
     from orchestrator.lint import findings
     from orchestrator.lint_data import DataOnDisk
 
-    console, table, storage = Console(), chosen.table, chosen.storage
+    console, table, storage, fleet = Console(), chosen.table, chosen.storage, fleet_of(devices, workers)
     planned = survey(table, storage, judge_here(storage, places))
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
@@ -71,7 +66,7 @@ def plan(chosen: Chosen, places: Places) -> None:
     if table.optional_rows:
         names = ", ".join(row.label for row in table.optional_rows)
         console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
-    print_forecast(console, planned, storage, DataOnDisk(places.data).counts)
+    print_forecast(console, planned, storage, DataOnDisk(places.data).counts, fleet)
     unfinished = [item.cell for item in planned if item.state != "done"]
     noted = findings(
         table,
@@ -95,6 +90,13 @@ def run(
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
+    max_gpu_hours: Annotated[
+        float | None,
+        typer.Option(
+            help="Spend about so many device-hours in this run (ranks on CPUs count as devices): one seed of every "
+            "cell before the second, and nothing is started that would not fit by its forecast."
+        ),
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Train half-done cells from the start.")] = False,
     rerun_stale: Annotated[
@@ -108,9 +110,10 @@ def run(
     options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker)
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
+    agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
     check_batches((cell.spec for cell in table.cells()), workers)
     chosen.selection.remember(chosen.storage)
-    request = Request(chosen, table, options, placement, address, max_concurrent, retry_failed, restart, rerun_stale)
+    request = Request(chosen, table, options, placement, address, agenda, retry_failed, restart, rerun_stale)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 
@@ -128,8 +131,18 @@ def status(
     chosen: Chosen,
     places: Places,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it: rates, time left, devices, links. Ctrl-C leaves.")
+    ] = False,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Show the state of every cell, and the reason of each that is failed or half done."""
+    if watch:
+        from orchestrator.cli.watching import refuse_json, watch_grid
+
+        refuse_json(as_json)
+        watch_grid(chosen, judge_here(chosen.storage, places), tracking_uri)
+        return
     table = chosen.table
     planned = survey(table, chosen.storage, judge_here(chosen.storage, places))
     if as_json:
@@ -183,32 +196,6 @@ def as_dict(item: PlannedCell) -> dict[str, Any]:
         "stale": item.stale,
         "driver": item.holder,
     }
-
-
-def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
-    """Rows x fractions, a mark per seed."""
-    marks: dict[tuple[str, str], list[str]] = {}
-    for item in planned:
-        marks.setdefault((item.cell.row, str(item.cell.label_fraction)), []).append(_MARKS[look_of(item)])
-    view = RichTable(show_edge=False)
-    view.add_column("")
-    for fraction in table.fractions:
-        view.add_column(str(fraction))
-    for row in table.included_rows:
-        view.add_row(escape(row.label), *(" ".join(marks.get((row.label, str(f)), ["–"])) for f in table.fractions))
-    return view
-
-
-def look_of(item: PlannedCell) -> str:
-    """What is shown of a cell: its state, or that it is stale."""
-    return "stale" if item.stale else item.state
-
-
-def summary(planned: Sequence[PlannedCell]) -> str:
-    """One line: cells by what is shown of them, with the legend of marks."""
-    counts: Counter[str] = Counter(look_of(item) for item in planned)
-    parts = [f"{_MARKS[state]} {counts[state]} {state}" for state in _MARKS if counts[state]]
-    return f"{len(planned)} cells: " + ", ".join(parts)
 
 
 CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, or a trial id.")]

@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from experiments.table import Cell, Table
+from orchestrator.agenda import Agenda
+from orchestrator.cli.budget import say_budget, say_narrowing, with_lengths
 from orchestrator.cli.common import Chosen, Places, is_debugging, outputs_folder
 from orchestrator.cli.output import computed, export
 from orchestrator.cli.planning import sentence
@@ -27,7 +29,8 @@ from trainer.records import Storage, trial_path
 from trainer.spec import RunOptions
 
 if TYPE_CHECKING:
-    from orchestrator.driver import GridOutcome, GridProgress
+    from orchestrator.driver import GridOutcome
+    from orchestrator.progress import GridProgress
 
 _LINE_SECONDS = 15.0
 
@@ -41,7 +44,7 @@ class Request:
     options: RunOptions
     placement: Placement
     address: str | None
-    max_concurrent: int | None
+    agenda: Agenda
     retry_failed: bool
     restart: bool
     rerun_stale: bool = False
@@ -66,9 +69,10 @@ def run_table(request: Request, console: Console, *, tracking_uri: str | None, w
             if finding.level != "told":
                 text = sentence(finding, len(request.table.included_rows))
                 console.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True, highlight=False)
-        outcome = train(request, cells, storage, console, tracking_uri, with_mlflow)
+        outcome = train(request, cells, planned, console, tracking_uri, with_mlflow)
         was_interrupted = outcome.was_interrupted
         say_problems(outcome, request.table, console)
+        say_budget(outcome, request.agenda, {item.cell.trial_id: item.cell.name for item in planned}, console)
         planned = survey(request.table, storage)
     finish(request, storage, console, tracking_uri, with_mlflow=with_mlflow, has_trained=bool(cells))
     return exit_code(planned, console, was_interrupted=was_interrupted)
@@ -107,7 +111,7 @@ def say_who_holds(planned: Sequence[PlannedCell], console: Console) -> None:
 def train(
     request: Request,
     cells: Sequence[Cell],
-    storage: Storage,
+    planned: Sequence[PlannedCell],
     console: Console,
     tracking_uri: str | None,
     with_mlflow: bool,
@@ -116,6 +120,7 @@ def train(
     prepare_data(cells, request.options, console)
     from orchestrator.driver import run_cells
 
+    storage = Storage(request.options.storage)
     following: AbstractContextManager[None] = nullcontext()
     if with_mlflow:
         from orchestrator.mirror import default_tracking_uri, mirroring, quiet
@@ -128,8 +133,8 @@ def train(
             request.options,
             request.placement,
             table_name=request.table.name,
+            agenda=with_lengths(request.agenda, planned, cells, storage, request.options.data),
             address=request.address,
-            max_concurrent=request.max_concurrent,
             while_running=show,
         )
 
@@ -172,6 +177,8 @@ def finish(
     print_computed(result, console)
     if any(cell.stale for cell in result.cells):
         console.print(f"stale: {CURE}", markup=False, highlight=False, soft_wrap=True)
+    if request.agenda.max_device_hours is not None:
+        say_narrowing(result, table.seeds, console)
     written = export(result, outputs_folder(storage, table))
     written["preview"] = preview_path(table, storage, options, renew=has_trained)
     written |= report_path(request, storage, console)

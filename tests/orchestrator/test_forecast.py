@@ -8,7 +8,8 @@ import pytest
 
 from experiments import TABLES
 from experiments.table import find_table
-from orchestrator.forecast import RowForecast, forecast
+from orchestrator.forecast import Length, RowForecast, Span, finishing_time, forecast, lengths, total, waiting_trials
+from orchestrator.order import Waiting
 from orchestrator.plan import PlannedCell, survey
 from tests.results.builders import ATTEMPT, change_sealed, put_manifest
 from trainer.records import Storage, TrialState, attempt_path
@@ -44,7 +45,9 @@ def test_without_a_finished_cell_hours_come_from_flop(storage: Storage) -> None:
     line = of_row(forecast(survey(TABLE1, storage), storage, counts), "ClassMix")
     assert line.flop is not None
     assert line.num_trials == 20
-    assert line.hours == (line.flop / 100e12 / 3600, line.flop / 60e12 / 3600)
+    fast, slow = line.flop / 100e12 / 3600, line.flop / 60e12 / 3600
+    assert line.hours is not None
+    assert line.hours.ends == pytest.approx((fast, (fast + slow) / 2, slow))
     assert line.basis == "FLOP at the assumed rate"
 
 
@@ -54,7 +57,8 @@ def test_finished_cells_of_the_row_are_what_counts(storage: Storage) -> None:
         planned[index] = finished(planned[index], storage, seconds=seconds, device="H100")
     (line,) = forecast(planned, storage, counts)
     assert (line.num_trials, line.basis) == (1, "the median of 3 finished cells on H100")
-    assert line.hours == pytest.approx((60 / 3600, 60 / 3600))
+    assert line.hours is not None
+    assert line.hours.ends == pytest.approx((30 / 3600, 60 / 3600, 90 / 3600))
 
 
 def test_seconds_are_scaled_by_steps_and_count_every_device(storage: Storage) -> None:
@@ -63,7 +67,8 @@ def test_seconds_are_scaled_by_steps_and_count_every_device(storage: Storage) ->
     planned[1] = replace(planned[1], trial=TrialState("partial", step=150))
     (line,) = forecast(planned, storage, counts)
     assert line.basis == "1 finished cell on H100"
-    assert line.hours == pytest.approx((120 * 2.5 / 3600,) * 2)
+    assert line.hours is not None
+    assert line.hours.ends == pytest.approx((120 * 2.5 / 3600,) * 3)
 
 
 def test_of_two_devices_the_commoner_one_speaks(storage: Storage) -> None:
@@ -95,3 +100,58 @@ def test_a_trial_that_stands_in_two_rows_counts_once(storage: Storage) -> None:
     planned = survey(DEMO.selected(rows="ClassMix", seeds="0"), storage)
     twice = [*planned, *(replace(item, cell=replace(item.cell, row="Again")) for item in planned)]
     assert [line.row for line in forecast(twice, storage, counts)] == ["ClassMix"]
+
+
+def test_a_row_without_a_finished_cell_goes_by_flop_at_the_rate_of_the_others(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="Supervised,ClassMix", seeds="0"), storage)
+    flops = {name: length.flop for name, length in lengths(planned, storage, counts).items()}
+    rows = {item.cell.row: item.cell.trial_id for item in planned}
+    of = [item.cell.row for item in planned].index("Supervised")
+    planned[of] = finished(planned[of], storage, seconds=60.0, device="cpu")
+    line = of_row(forecast(planned, storage, counts), "ClassMix")
+    per_flop = 60 / flops[planned[of].cell.trial_id]
+    others = [flops[i.cell.trial_id] for i in planned if i.cell.row == "ClassMix"]
+    assert rows["ClassMix"] in flops
+    assert line.basis == "FLOP, at the rate of 1 finished cell on cpu"
+    assert line.hours is not None
+    assert line.hours.expected == pytest.approx(sum(others) * per_flop / 3600)
+
+
+def test_sums_keep_their_ends() -> None:
+    assert total([Span(1, 2, 4), Span(10, 20, 40)]) == Span(11, 22, 44)
+
+
+def test_a_finishing_time_is_that_of_the_drivers_own_order(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix"), storage)[:3]
+    known = {
+        item.cell.trial_id: Length(None, Span(s / 2, s, 2 * s), "")
+        for item, s in zip(planned, (2.0, 3.0, 2.0), strict=True)
+    }
+    assert finishing_time(planned, known, [2], 1) == Span(2.0, 4.0, 8.0)  # 3 beside 2 and 2
+    assert finishing_time(planned, known, [4], 2) == Span(1.0, 2.0, 4.0)  # two to a trial, each in half the time
+    known[planned[0].cell.trial_id] = Length(None, None, "")
+    assert finishing_time(planned, known, [2], 1) is None
+
+
+def test_what_is_done_needs_no_time(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", seeds="0"), storage)
+    done = [finished(item, storage, seconds=1, device="cpu") for item in planned]
+    assert finishing_time(done, lengths(done, storage, counts), [2], 1) is None
+
+
+def test_a_queue_knows_layers_and_which_lengths_only_compare(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", fractions="1/4"), storage)
+    planned[0] = finished(planned[0], storage, seconds=1, device="cpu")
+    later = planned[1].cell.trial_id
+    known = {later: Length(7.0, Span(1, 8, 9), "")}
+    assert waiting_trials(planned, known, workers=2) == [Waiting(later, 2, 4.0, layer=1)]
+    assert waiting_trials(planned, {later: Length(7.0, None, "")}, 1) == [Waiting(later, 1, 7.0, 1, is_known=False)]
+    steps = float(planned[1].cell.spec.num_steps)
+    assert waiting_trials(planned, {later: Length(None, None, "")}, 1)[0].seconds == steps
+
+
+def test_failed_cells_have_a_length_for_whoever_tries_them_again_and_none_in_the_forecast(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", fractions="1/4", seeds="0"), storage)
+    failed = [replace(planned[0], trial=TrialState("failed"))]
+    assert set(lengths(failed, storage, counts)) == {planned[0].cell.trial_id}
+    assert forecast(failed, storage, counts) == []

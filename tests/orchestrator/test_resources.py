@@ -2,32 +2,48 @@
 
 import pytest
 
-from orchestrator.resources import Placement, PlacementError, trials_at_once
+from orchestrator.resources import Placement, PlacementError, devices_of, free_slots, refuse_misfits, worker_slots
 
 
 @pytest.mark.parametrize(
-    ("placement", "cluster", "expected"),
+    ("placement", "nodes", "expected"),
     [
-        (Placement(), {"CPU": 2.0}, 2),
-        (Placement(workers=2), {"CPU": 2.0}, 1),
-        (Placement(gpus_per_worker=1.0), {"CPU": 64.0, "GPU": 8.0}, 8),
-        (Placement(gpus_per_worker=0.5), {"CPU": 64.0, "GPU": 2.0}, 4),
-        (Placement(workers=4, gpus_per_worker=1.0), {"CPU": 64.0, "GPU": 8.0}, 2),
-        (Placement(cpus_per_worker=3), {"CPU": 8.0}, 2),
+        (Placement(), [{"CPU": 2.0}], 2),
+        (Placement(gpus_per_worker=1.0), [{"CPU": 64.0, "GPU": 8.0}, {"CPU": 3.0, "GPU": 8.0}, {"CPU": 9.0}], 11),
+        (Placement(gpus_per_worker=0.5), [{"CPU": 64.0, "GPU": 2.0}], 4),
+        (Placement(workers=4, gpus_per_worker=1.0), [{"CPU": 64.0, "GPU": 8.0}], 8),
+        (Placement(cpus_per_worker=3), [{"CPU": 8.0}, {"CPU": 8.0}], 4),
+        (Placement(), [], 0),
     ],
 )
-def test_trials_side_by_side(placement: Placement, cluster: dict[str, float], expected: int) -> None:
-    assert trials_at_once(placement, cluster) == expected
+def test_workers_stay_on_one_node(placement: Placement, nodes: list[dict[str, float]], expected: int) -> None:
+    assert worker_slots(placement, nodes) == expected
 
 
-def test_what_the_cluster_can_never_give_is_named() -> None:
+def test_what_is_free_beside_a_trial_that_runs_is_enough_for_the_others() -> None:
+    used = 0.99 + 0.001  # a worker and the process that drives it
+    assert free_slots(Placement(), {"CPU": 2.0}) == 2
+    assert free_slots(Placement(), {"CPU": 2.0 - used}) == 1
+    assert free_slots(Placement(), {"CPU": 2.0 - 2 * used}) == 0
+    assert free_slots(Placement(gpus_per_worker=1.0), {"CPU": 9.0}) == 0
+
+
+def test_what_the_cluster_cannot_give_is_named() -> None:
     with pytest.raises(PlacementError, match=r"needs 4 CPU \(4 workers\), but the cluster has 2"):
-        trials_at_once(Placement(workers=4), {"CPU": 2.0})
-
-
-def test_a_missing_gpu_is_named() -> None:
+        refuse_misfits(Placement(workers=4), {"CPU": 2.0}, [{"CPU": 2.0}])
     with pytest.raises(PlacementError, match="needs 1 GPU.*has 0"):
-        trials_at_once(Placement(gpus_per_worker=1.0), {"CPU": 2.0})
+        refuse_misfits(Placement(gpus_per_worker=1.0), {"CPU": 2.0}, [{"CPU": 2.0}])
+
+
+def test_nodes_too_small_for_a_worker_are_named_though_the_sum_is_enough() -> None:
+    with pytest.raises(PlacementError, match="2 workers of 3 CPU, each on one node, but the nodes have room for 0"):
+        refuse_misfits(Placement(workers=2, cpus_per_worker=3), {"CPU": 6.0}, [{"CPU": 2.0}] * 3)
+    refuse_misfits(Placement(workers=2, cpus_per_worker=3), {"CPU": 6.0}, [{"CPU": 3.0}] * 2)
+
+
+def test_a_share_of_a_gpu_counts_as_such_and_cpus_as_one_device() -> None:
+    counted = [devices_of(Placement(gpus_per_worker=gpus)) for gpus in (0.5, 2.0, 0.0)]
+    assert counted == [0.5, 2.0, 1.0]
 
 
 @pytest.mark.parametrize(
