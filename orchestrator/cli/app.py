@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import data, grid, keeping, output, trial
+from orchestrator.cli import data, grid, keeping, output, submitting, trial
 
 app = typer.Typer(
     name="mixgrid",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 grid.register(app)
+submitting.register(app)
 output.register(app)
 keeping.register(app)
 trial.register(app)

@@ -15,6 +15,7 @@ from experiments.table import Cell, Table, TableError, clipped
 from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, TrackingUri, WeightsFolder, on_table, that_trains
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
+from orchestrator.submit.ledger import described, submissions_of
 from trainer.records import (
     Storage,
     attempt_path,
@@ -92,6 +93,7 @@ def run(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Train half-done cells from the start.")] = False,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the storage to MLflow.")] = True,
+    submission: Annotated[str | None, typer.Option(hidden=True, help="The submitted job that this run is.")] = None,
 ) -> None:
     """Train what is missing of a table, here or on a cluster; run it again after anything at all to go on."""
     from orchestrator.cli.running import Request, run_table
@@ -100,7 +102,8 @@ def run(
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
     check_batches((cell.spec for cell in table.cells()), workers)
-    chosen.selection.remember(chosen.storage)
+    if submission is None:  # a job's files lie where nobody looks afterwards
+        chosen.selection.remember(chosen.storage)
     request = Request(table, options, placement, address, max_concurrent, retry_failed, restart)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
@@ -131,6 +134,8 @@ def status(
     for item in planned:
         if line := reason(item, chosen.storage):
             console.print(f"{item.cell.name}  {line}", markup=False, highlight=False, soft_wrap=True)
+    for record in submissions_of(chosen.storage, [item.cell.trial_id for item in planned]):
+        console.print(described(record), markup=False, highlight=False, soft_wrap=True)
 
 
 def reason(item: PlannedCell, storage: Storage) -> str:
@@ -215,9 +220,22 @@ def cells_named(table: Table, word: str) -> list[Cell]:
 
 
 @on_table
-def logs(chosen: Chosen, cell: CellWord) -> None:
-    """Print the logs of a cell's attempts, oldest first, and why it failed if it did."""
+def logs(
+    chosen: Chosen,
+    cell: Annotated[
+        str | None, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, trial id.")
+    ] = None,
+    job: Annotated[bool, typer.Option("--job", help="What the job printed that was submitted last.")] = False,
+) -> None:
+    """Print the logs of a cell's attempts, oldest first, and why it failed if it did; or those of a submitted job."""
     place = chosen.storage
+    if job:
+        from orchestrator.cli.submitting import print_job_logs
+
+        print_job_logs(chosen.table, place)
+        return
+    if cell is None:
+        raise TableError("name a CELL, such as ComplexMix@1/4#0, or give --job for the log of the submitted job")
     for found in cells_named(chosen.table, cell):
         print(f"# {found.name} {found.trial_id}")
         for attempt in place.names(trial_path(found.trial_id, "attempts")):
