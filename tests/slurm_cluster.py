@@ -20,7 +20,7 @@ SlurmdPort={node_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={place}/munge.socket
+AuthInfo=socket={place}/munge.socket,cred_expire=5
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -51,8 +51,11 @@ def why_absent() -> str:
 
 
 @contextmanager
-def running_slurm(place: Path) -> Iterator[dict[str, str]]:
-    """Start Slurm; gives the environment in which its commands find it."""
+def running_slurm(place: Path, *, apart: bool = False) -> Iterator[dict[str, str]]:
+    """Start Slurm; gives the environment in which its commands find it.
+
+    With `apart` its jobs see no process but their own, so that `ray stop` in one ends no Ray of this machine.
+    """
     for name in ("state", "spool"):
         (place / name).mkdir(parents=True)
     environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
@@ -64,18 +67,37 @@ def running_slurm(place: Path) -> Iterator[dict[str, str]]:
     key.chmod(0o600)
     started = []
     try:
-        for words in (_munged(place), ["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", socket.gethostname()]):
+        for words in (_munged(place), ["slurmctld", "-D", "-i"], _slurmd(apart)):
             with (place / f"{words[0]}.out").open("wb") as out:
                 started.append(subprocess.Popen(words, env=environment, stdout=out, stderr=out))
             time.sleep(1)
         _await_idle(environment, place)
         yield environment
     finally:
-        subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False, capture_output=True)
+        _clear_queue(environment)
         for process in reversed(started):
             process.send_signal(signal.SIGTERM)
         for process in started:
-            process.wait(timeout=20)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _clear_queue(environment: dict[str, str]) -> None:
+    subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False, capture_output=True)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        told = subprocess.run(["squeue", "-h"], env=environment, capture_output=True, text=True, check=False)
+        if not told.stdout.strip():
+            return
+        time.sleep(0.5)
+
+
+def _slurmd(apart: bool) -> list[str]:
+    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] if apart else []
+    return [*alone, "slurmd", "-D", "-N", socket.gethostname()]
 
 
 def _munged(place: Path) -> list[str]:

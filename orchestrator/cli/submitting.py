@@ -113,6 +113,7 @@ def submit(
     _say_cells(planned, cells)
     if not cells:
         return
+    _say_others(wanted, storage)
     attempt = 1 if former is None else former.attempt + (not is_live)
     load = Load(*_prepared(wanted, attempt, cells), cells, storage)
     errand = errand_for(to, load, nodes, backends, _say)
@@ -181,6 +182,14 @@ def _say_cells(planned: Sequence[PlannedCell], cells: Sequence[Cell]) -> None:
     _say(f"{len(cells)} of {len(planned)} cells to train" + (f" ({left})" if left else ""))
     for cell in cells:
         _say(f"  {cell.name}  {cell.trial_id}")
+
+
+def _say_others(wanted: Submission, storage: Storage) -> None:
+    """Name other submissions that have some of these cells and have not ended."""
+    for record in ledger.submissions_of(storage, wanted.trial_ids):
+        if record.submission != wanted.id and not backend_of(record, storage).state(record).has_ended:
+            shared = len(set(record.trial_ids) & set(wanted.trial_ids))
+            _say(f"note: {shared} of these cells are also in {record.name} ({record.backend}); it is not done twice")
 
 
 def _ended(record: SubmissionRecord, storage: Storage, table: Table) -> int:

@@ -4,6 +4,7 @@ One of the files that know Ray. Run as a program it is the probe itself, on the 
 """
 
 import json
+import logging
 import os
 import shlex
 import sys
@@ -179,19 +180,24 @@ def versions() -> dict[str, str]:
 
 
 def _client(address: str) -> Any:
-    try:
-        from ray.job_submission import JobSubmissionClient
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
+    try:
         return JobSubmissionClient(address)
-    except ImportError as error:
+    except AuthenticationError as error:
         raise SubmitError(
-            f"Ray's job client is not installed here ({error}): pip install 'mixgrid[cluster]'"
+            f"the job server at --address {address} asks for a token (Ray's default since 2.59): put it where Ray "
+            f"looks for it (~/.ray/auth_token, RAY_AUTH_TOKEN) and set RAY_AUTH_MODE=token: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     except (ConnectionError, RuntimeError) as error:
         raise SubmitError(
             f"no job server answers at --address {address}: {error}. It is http://HEAD:8265 of a cluster whose head "
-            "runs with ray[default]; where it asks for a token, put the token where Ray looks for it and set "
-            "RAY_AUTH_MODE=token"
+            "runs with ray[default]"
         ) from error
 
 

@@ -43,15 +43,15 @@ class Submission:
 
     @property
     def id(self) -> str:
-        """The table's name and the digest of its trials and of the options that decide what is done.
+        """The table's name and the digest of its trials and of how each is trained.
 
-        Places stay out, so that the same work is the same submission from whatever machine and folder.
+        Places and the number of trials at once stay out: the same work is the same submission from whatever machine
+        and folder.
         """
         content = {
             "trials": self.trial_ids,
             "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY),
             "placement": asdict(self.placement),
-            "max_concurrent": self.max_concurrent,
             "retry_failed": self.retry_failed,
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
