@@ -66,7 +66,7 @@ def test_an_array_trains_every_cell_once_however_often_it_is_submitted(mixgrid: 
     assert (second.returncode, second.stdout.count(": done")) == (0, 2), second.stdout + second.stderr
     storage = Storage(str(sent_file.parent / "runs"))
     assert all(read_result(storage, i) for i in trials_of(sent_file))
-    assert storage.names("submissions")[:1] == [f"{name}-1_0.txt"]
+    assert storage.names("submissions") == [f"{name}{end}" for end in ("-1_0.txt", "-1_1.txt", ".json", ".zip")]
     third = mixgrid("submit", "--to", "slurm")
     assert (third.returncode, third.stdout) == (0, "")
     assert "0 of 2 cells to train (2 done)" in third.stderr
