@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(plan)
     app.command()(run)
-    app.command()(resume)
+    app.command("resume")(resume)  # it is called as what it wraps
     app.command()(status)
     app.command()(explain)
     app.command()(logs)

@@ -1,6 +1,7 @@
 """The identity of a submission, and the command line that does its work elsewhere."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,16 @@ def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPat
     assert (request.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
     assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
     assert {cell.spec.num_steps for cell in request.table.cells()} == {9}
+
+
+@pytest.mark.parametrize(("command", "tries_failed"), [("run", False), ("resume", True)])
+def test_only_resume_tries_failed_cells_again(
+    command: str, tries_failed: bool, monkeypatch: pytest.MonkeyPatch, table_file: str, tmp_path: Path
+) -> None:
+    seen: list[running.Request] = []
+    monkeypatch.setattr(running, "run_table", lambda request, *_, **__: seen.append(request) or 0)
+    ended = CliRunner().invoke(app, [command, table_file, "--storage", str(tmp_path / "runs")])
+    assert (ended.exit_code, [request.retry_failed for request in seen]) == (0, [tries_failed]), ended.output
 
 
 def test_every_option_of_a_trial_was_tried_above() -> None:
