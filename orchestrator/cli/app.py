@@ -18,6 +18,7 @@ from orchestrator.cli import (
     previewing,
     reporting,
     stale,
+    submitting,
     trial,
 )
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 grid.register(app)
+submitting.register(app)
 output.register(app)
 reporting.register(app)
 keeping.register(app)

@@ -79,18 +79,33 @@ class Selection:
             self.seeds or last.seeds,
         )
 
+    @property
+    def words(self) -> list[str]:
+        """The words of a command line that choose this part of the table."""
+        chosen = {"--rows": self.rows, "--fractions": self.fractions, "--seeds": self.seeds}
+        given = {option: words for option, words in chosen.items() if words is not None}
+        return [*self._changed(), *(word for pair in given.items() for word in pair)]
+
     def words_for(self, cell: Cell) -> list[str]:
         """The words of a command line that choose one cell of the table."""
-        settings = [word for setting in self.settings or [] for word in ("--set", setting)]
         place = ["--rows", cell.row, "--fractions", str(cell.label_fraction), "--seeds", str(cell.seed)]
-        return [str(self.table), *settings, *place]
+        return [*self._changed(), *place]
+
+    def _changed(self) -> list[str]:
+        return [str(self.table), *(word for setting in self.settings or [] for word in ("--set", setting))]
 
     def remember(self, storage: Storage) -> None:
         """Note what was run, for commands that name no table."""
         if self.table is not None:
-            path, colon, name = self.table.rpartition(".py")
-            word = f"{Path(path).absolute()}{colon}{name}" if colon else self.table
-            storage.write(_LAST_RUN, json.dumps({**asdict(self), "table": word}, indent=1).encode())
+            storage.write(
+                _LAST_RUN, json.dumps({**asdict(self), "table": absolute_table(self.table)}, indent=1).encode()
+            )
+
+
+def absolute_table(word: str) -> str:
+    """A table's file as any folder finds it; a name as it is."""
+    path, suffix, name = word.rpartition(".py")
+    return f"{Path(path).absolute()}{suffix}{name}" if suffix else word
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +201,7 @@ def _trial_options(
 Command = Callable[..., None]
 
 
-def _making(argument: str, make: Callable[..., Any]) -> Callable[[Command], Command]:
+def making(argument: str, make: Callable[..., Any]) -> Callable[[Command], Command]:
     """Give a command the options of `make`; what it makes of them becomes one argument of the command.
 
     So an option is declared once and means the same everywhere.
@@ -209,13 +224,13 @@ def _making(argument: str, make: Callable[..., Any]) -> Callable[[Command], Comm
     return give
 
 
-on_table = _making("chosen", _selection_options)
+on_table = making("chosen", _selection_options)
 """A command on a part of a table: its argument `chosen` is what was chosen."""
 
-that_compares = _making("places", _place_options)
+that_compares = making("places", _place_options)
 """A command that tells what is stale: its argument `places` is where to look for what is here now."""
 
-that_trains = _making("options", _trial_options)
+that_trains = making("options", _trial_options)
 """A command that trains: its argument `options` is those of trials, their storage still to be named."""
 
 

@@ -15,6 +15,7 @@ from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.stale import judge_here, say_stale
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
+from orchestrator.submit.ledger import described, submissions_of
 from trainer.records import (
     Storage,
     attempt_path,
@@ -37,7 +38,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(plan)
     app.command()(run)
-    app.command()(resume)
+    app.command("resume")(resume)  # it is called as what it wraps
     app.command()(status)
     app.command()(explain)
     app.command()(logs)
@@ -103,6 +104,7 @@ def run(
         bool, typer.Option("--rerun-stale", help="Set stale results aside and train their cells again.")
     ] = False,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the storage to MLflow.")] = True,
+    submission: Annotated[str | None, typer.Option(hidden=True, help="The submitted job that this run is.")] = None,
 ) -> None:
     """Train what is missing of a table, here or on a cluster; run it again after anything at all to go on."""
     from orchestrator.cli.running import Request, run_table
@@ -112,7 +114,8 @@ def run(
     placement = Placement(workers, cpus_per_worker, gpus_per_worker)
     agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
     check_batches((cell.spec for cell in table.cells()), workers)
-    chosen.selection.remember(chosen.storage)
+    if submission is None:  # a job's files lie where nobody looks afterwards
+        chosen.selection.remember(chosen.storage)
     request = Request(chosen, table, options, placement, address, agenda, retry_failed, restart, rerun_stale)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
@@ -158,6 +161,8 @@ def status(
         if line := reason(item, chosen.storage):
             console.print(f"{item.cell.name}  {line}", markup=False, highlight=False, soft_wrap=True)
     say_stale(planned, console)
+    for record in submissions_of(chosen.storage, [item.cell.trial_id for item in planned]):
+        console.print(described(record), markup=False, highlight=False, soft_wrap=True)
 
 
 def hours_taken(planned: Sequence[PlannedCell], storage: Storage) -> str:
@@ -231,9 +236,22 @@ def cells_named(table: Table, word: str) -> list[Cell]:
 
 
 @on_table
-def logs(chosen: Chosen, cell: CellWord) -> None:
-    """Print the logs of a cell's attempts, oldest first, and why it failed if it did."""
+def logs(
+    chosen: Chosen,
+    cell: Annotated[
+        str | None, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, trial id.")
+    ] = None,
+    job: Annotated[bool, typer.Option("--job", help="What the job printed that was submitted last.")] = False,
+) -> None:
+    """Print the logs of a cell's attempts, oldest first, and why it failed if it did; or those of a submitted job."""
     place = chosen.storage
+    if job:
+        from orchestrator.cli.submitting import print_job_logs
+
+        print_job_logs(chosen.table, place)
+        return
+    if cell is None:
+        raise TableError("name a CELL, such as ComplexMix@1/4#0, or give --job for the log of the submitted job")
     for found in cells_named(chosen.table, cell):
         print(f"# {found.name} {found.trial_id}")
         for attempt in place.names(trial_path(found.trial_id, "attempts")):

@@ -41,12 +41,19 @@ def cancel(
     now: Annotated[bool, typer.Option("--now", help="End drivers of this host at once, without a checkpoint.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait for them to end.")] = 90.0,
 ) -> None:
-    """Ask whoever trains cells of a table to checkpoint and stop; what is safe stays, `run` goes on from it."""
+    """Ask whoever trains cells of a table to checkpoint and stop; what is safe stays, `run` goes on from it.
+
+    Submitted jobs are taken out of their queue, or end once their trials have stopped.
+    """
+    from orchestrator.cli.submitting import SubmittedJobs
     from orchestrator.lease import ask_to_stop, is_process_alive, live_drivers, this_host
 
     trial_ids = {cell.trial_id for cell in chosen.table.cells()}
+    deadline = time.monotonic() + wait
+    jobs = SubmittedJobs(chosen.storage, trial_ids)
+    jobs.stop(only_queued=not now)
     asked = ask_to_stop(chosen.storage, trial_ids)
-    if not asked:
+    if not asked and not jobs:
         others = sorted({record.table for record in live_drivers(chosen.storage)})
         hint = f"; {', '.join(others)} is trained here with other settings: leave TABLE out" if others else ""
         print(f"nobody trains cells of this table{hint}")
@@ -57,13 +64,15 @@ def cancel(
         if now and record.host == this_host() and is_process_alive(record.pid, record.process_started):
             os.kill(record.pid, signal.SIGKILL)
     names = {record.driver for record in asked}
-    deadline = time.monotonic() + wait
     while names & {record.driver for record in live_drivers(chosen.storage)}:
         if time.monotonic() > deadline:
             print(f"still at work after {wait:g} s: look again with `mixgrid status`, or use --now on their host")
             raise typer.Exit(1)
         time.sleep(0.5)
-    print("all have ended; `mixgrid run` goes on")
+    if not jobs.have_ended_by(deadline):
+        print(f"not every job has ended after {wait:g} s: look again with `mixgrid logs --job`, or use --now")
+        raise typer.Exit(1)
+    print("all have ended; `mixgrid run` goes on" if not jobs else "all have ended; `mixgrid submit` goes on")
 
 
 def _host(record: DriverRecord) -> str:

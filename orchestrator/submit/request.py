@@ -1,0 +1,140 @@
+"""What is submitted: a part of a table with the options of its run, and the identity of both. Knows no backend."""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+
+from experiments.table import Table
+from orchestrator.resources import Placement
+from trainer.spec import RunOptions
+
+INPUTS = "inputs"
+# Where something lies and how often it is told decides nothing that is done.
+_NO_IDENTITY = {"storage", "data", "cache", "weights", "threads", "progress_seconds"}
+_SLUG_LENGTH = 20  # KubeRay allows a RayJob 47 characters in all
+
+
+class SubmitError(ValueError):
+    """What cannot be submitted as it was asked, and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A run that is to happen elsewhere.
+
+    `words` choose the table's part on a command line: TABLE first, then `--set`, `--rows`, `--fractions`, `--seeds`.
+    """
+
+    table: Table
+    words: tuple[str, ...]
+    options: RunOptions
+    placement: Placement
+    max_concurrent: int | None = None
+    retry_failed: bool = False
+    tracking_uri: str | None = None
+
+    @property
+    def trial_ids(self) -> tuple[str, ...]:
+        """The trials of its cells, each once."""
+        return tuple(sorted({cell.trial_id for cell in self.table.cells()}))
+
+    @property
+    def id(self) -> str:
+        """The table's name and the digest of its trials and of how each is trained.
+
+        Places and the number of trials at once stay out: the same work is the same submission from whatever machine
+        and folder.
+        """
+        content = {
+            "trials": self.trial_ids,
+            "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY),
+            "placement": asdict(self.placement),
+            "retry_failed": self.retry_failed,
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return f"{_slug(self.table.name)}-{digest[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at a submission, as a backend gets it.
+
+    `words` are the submission's, with files replaced by their places in the snapshot; `image_tag` names the code alone,
+    `digest` the code and the files that travel with it.
+    """
+
+    submission: Submission
+    attempt: int
+    words: tuple[str, ...]
+    digest: str
+    image_tag: str
+
+    @property
+    def name(self) -> str:
+        """How the job is called everywhere: by us, by the cluster, in storage."""
+        return f"{self.submission.id}-{self.attempt}"
+
+    def run_words(self, address: str, *, inputs: str = INPUTS) -> list[str]:
+        """The words after `mixgrid` that do the work on a Ray cluster, where inputs lie in the folder `inputs`."""
+        wanted = self.submission
+        words = ["run", *(_moved(word, inputs) for word in self.words), *option_words(wanted.options)]
+        words += ["--address", address, *_placement_words(wanted.placement)]
+        words += ["--max-concurrent", str(wanted.max_concurrent)] if wanted.max_concurrent is not None else []
+        words += ["--retry-failed"] if wanted.retry_failed else []
+        words += ["--tracking-uri", wanted.tracking_uri] if wanted.tracking_uri else ["--no-mlflow"]
+        return [*words, "--submission", self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The machines a backend is asked for, and their Python; what is None follows from one trial or the backend."""
+
+    count: int = 1
+    cpus: int | None = None
+    gpus: int | None = None
+    memory: str | None = None
+    python: str | None = None
+
+    def settled(self, submission: Submission) -> tuple[int, int]:
+        """CPUs and GPUs of a node: as given, else what one trial needs; a GPU for each worker unless on "cpu"."""
+        placement = submission.placement
+        per_worker = placement.gpus_per_worker
+        if per_worker is None:
+            per_worker = 0.0 if submission.options.device == "cpu" else 1.0
+        cpus = placement.workers * placement.cpus_per_worker if self.cpus is None else self.cpus
+        gpus = math.ceil(placement.workers * per_worker) if self.gpus is None else self.gpus
+        return cpus, gpus
+
+
+def option_words(options: RunOptions) -> list[str]:
+    """The words of a command line that give these options; what is a default is not said. Threads follow from CPUs."""
+    words, defaults = ["--storage", options.storage, "--data", options.data], RunOptions()
+    for name in RunOptions.model_fields:
+        value = getattr(options, name)
+        if name in ("storage", "data", "threads") or value == getattr(defaults, name):
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, str(value)]
+    return words
+
+
+def _placement_words(placement: Placement) -> list[str]:
+    words = ["--workers", str(placement.workers), "--cpus-per-worker", str(placement.cpus_per_worker)]
+    if placement.gpus_per_worker is not None:
+        words += ["--gpus-per-worker", f"{placement.gpus_per_worker:g}"]
+    return words
+
+
+def _moved(word: str, inputs: str) -> str:
+    if inputs == INPUTS:
+        return word
+    return re.sub(rf"(^|=@){INPUTS}/", lambda found: f"{found[1]}{PurePosixPath(inputs)}/", word)
+
+
+def _slug(name: str) -> str:
+    """A table's name as Kubernetes allows it: lower case, digits and hyphens, a letter first."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_SLUG_LENGTH].rstrip("-")
+    return slug if slug[:1].isalpha() else f"t-{slug}"[:_SLUG_LENGTH].rstrip("-")

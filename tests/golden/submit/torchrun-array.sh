@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=small-8afbaaebb798-1
+#SBATCH --output=/shared/runs/submissions/small-8afbaaebb798-1-%A_%a.txt
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@300
+#SBATCH --time=12:00:00
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=2
+#SBATCH --mem=64G
+#SBATCH --array=0-1%4
+#SBATCH --partition=gpu
+#SBATCH --account=papers
+# mixgrid: a trial an element, without Ray; table small, snapshot d1d1d1d1d1d1
+set -uo pipefail
+module load cuda/12
+
+python=/opt/env/bin/python
+code=$(mktemp -d)
+trap 'rm -rf "$code"' EXIT
+"$python" -m zipfile -e /shared/runs/submissions/small-8afbaaebb798-1.zip "$code" || exit 2
+cd "$code" || exit 2
+export PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+
+trials=(
+    supervised-a6a8ed983ff8 # Supervised@1/3#0
+    complexmix-31977ac0240b # ComplexMix@1/3#0
+)
+trial=${trials[$SLURM_ARRAY_TASK_ID]}
+echo "trial $trial"
+
+"$python" -m torch.distributed.run --standalone --nproc-per-node=2 -m orchestrator.cli train "specs/$trial.json" \
+    --storage /shared/runs --data /shared/data --device cuda --threads 4 &
+worker=$!
+
+is_time_over=no
+trap 'is_time_over=yes; pkill -USR1 -P "$worker"' USR1
+trap 'pkill -USR1 -P "$worker"' TERM INT
+while kill -0 "$worker" 2>/dev/null; do wait "$worker"; done
+wait "$worker"
+status=$?
+if [[ $is_time_over == yes && $status -ne 0 ]]; then
+    echo "time is nearly over: back into the queue, to go on from the checkpoint"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
+
+# Then, with the id that sbatch prints for JOB:
+# sbatch --parsable --dependency=afterany:JOB --job-name=mixgrid-track '--wrap=/opt/env/bin/python -m orchestrator.cli track /home/me/small.py --seeds 0 --storage /shared/runs --tracking-uri http://mlflow:5000'

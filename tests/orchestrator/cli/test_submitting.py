@@ -1,0 +1,119 @@
+"""Submitting as a user meets it, up to the point where something would be sent."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.submit.ledger import SubmissionRecord, remember
+from tests.orchestrator.cli.test_commands import mixgrid
+from tests.orchestrator.submit.conftest import TABLE_FILE
+from trainer.records import Storage
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> str:
+    """A user's table that needs nothing but the four rooms."""
+    (tmp_path / "sent.py").write_text(TABLE_FILE)
+    return str(tmp_path / "sent.py")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path / "runs"))
+
+
+def name_in(script: str) -> str:
+    return next(line for line in script.splitlines() if "--job-name=" in line).partition("=")[2]
+
+
+def remembered(name: str, trial_ids: tuple[str, ...]) -> SubmissionRecord:
+    """A record of a job at a job server that nobody reaches."""
+    return SubmissionRecord(
+        name=name, submission=name[:-2], attempt=1, backend="ray", backend_id=name, address="http://127.0.0.1:9",
+        sent=0.0, host="elsewhere", table="sent", words=("sent.py",), trial_ids=trial_ids, options={}, snapshot="0",
+        commit="", changed_files=(),
+    )  # fmt: skip
+
+
+def test_a_dry_run_prints_what_would_be_sent_and_writes_nothing(sent: str, storage: Storage) -> None:
+    told = mixgrid("submit", sent, "--to", "slurm", "--storage", storage.url, "--dry-run")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("#!/usr/bin/env bash\n")
+    assert "2 of 2 cells to train" in told.stderr
+    assert "Supervised@1/3#1  supervised-" in told.stderr
+    assert not storage.exists("submissions")
+    assert not Path(storage.url).exists()
+
+
+def test_the_id_does_not_depend_on_the_folder_or_the_backend(sent: str, tmp_path: Path, storage: Storage) -> None:
+    shutil.copy(sent, tmp_path / "copy.py")
+    one = mixgrid("submit", sent, "--to", "slurm", "--storage", storage.url, "--dry-run").stdout
+    other = mixgrid(
+        "submit", str(tmp_path / "copy.py"), "--to", "kuberay", "--storage", storage.url, "--data", "/d",
+        "--claim", f"x:{tmp_path}", "--dry-run",
+    )  # fmt: skip
+    config, ray_job = yaml.safe_load_all(other.stdout)
+    assert name_in(one) == ray_job["metadata"]["name"] == config["metadata"]["name"]
+
+
+def test_kubernetes_is_only_shown_the_manifest_unless_asked(sent: str, storage: Storage, tmp_path: Path) -> None:
+    told = mixgrid("submit", sent, "--to", "kuberay", "--storage", storage.url, "--claim", f"x:{tmp_path}")
+    assert told.returncode == 0, told.stderr
+    assert [document["kind"] for document in yaml.safe_load_all(told.stdout)] == ["ConfigMap", "RayJob"]
+    assert not storage.exists("submissions")
+
+
+def test_a_finished_table_is_not_submitted(trained: str, table_file: str) -> None:
+    told = mixgrid("submit", table_file, "--to", "slurm", "--storage", trained)
+    assert (told.returncode, told.stdout) == (0, "")
+    assert "0 of 2 cells to train (2 done)" in told.stderr
+
+
+def test_a_job_that_cannot_be_asked_after_counts_as_live_until_told_otherwise(sent: str, storage: Storage) -> None:
+    words = ("submit", sent, "--to", "slurm", "--storage", storage.url)
+    name = name_in(mixgrid(*words, "--dry-run").stdout)
+    remember(storage, remembered(name, ("supervised-0",)))
+    second = mixgrid(*words)
+    assert (second.returncode, second.stdout) == (0, f"{name}\n")
+    assert "was submitted to ray at http://127.0.0.1:9 from elsewhere" in second.stderr
+    assert "nothing was sent" in second.stderr
+    assert "submit with --again" in second.stderr
+    again = mixgrid(*words, "--again", "--dry-run")
+    assert name_in(again.stdout) == f"{name[:-1]}2"
+
+
+def test_what_could_not_be_sent_leaves_no_record(sent: str, storage: Storage) -> None:
+    told = mixgrid("submit", sent, "--to", "ray", "--address", "http://127.0.0.1:9", "--storage", storage.url)
+    assert told.returncode == 2
+    assert "no job server answers at --address http://127.0.0.1:9" in told.stderr
+    assert [name for name in storage.names("submissions") if name.endswith(".json")] == []
+
+
+def test_another_submission_with_the_same_cells_is_named(trained: str, storage: Storage, sent: str) -> None:
+    words = ("submit", sent, "--to", "slurm", "--storage", storage.url, "--dry-run")
+    trial_id = mixgrid(*words).stderr.split("Supervised@1/3#0  ")[1].split()[0]
+    remember(storage, remembered("other-000000000000-1", (trial_id,)))
+    assert "note: 1 of these cells are also in other-000000000000-1 (ray)" in mixgrid(*words).stderr
+
+
+def test_status_logs_and_cancel_know_of_the_job(sent: str, storage: Storage) -> None:
+    script = mixgrid("submit", sent, "--to", "slurm", "--storage", storage.url, "--dry-run")
+    trial_id = script.stderr.split("Supervised@1/3#0  ")[1].split()[0]
+    remember(storage, remembered("sent-000000000000-1", (trial_id,)))
+    words = (sent, "--storage", storage.url)
+    assert "sent-000000000000-1 was submitted to ray" in mixgrid("status", *words).stdout
+    stopped = mixgrid("cancel", *words)
+    assert "sent-000000000000-1 was submitted to ray" in stopped.stdout
+    assert "cannot be asked from here" in stopped.stdout
+    told = mixgrid("logs", *words, "--job")
+    assert told.returncode == 2
+    assert "no job server answers" in told.stderr
+
+
+def test_logs_want_a_cell_or_a_job(sent: str, storage: Storage) -> None:
+    told = mixgrid("logs", sent, "--storage", storage.url)
+    assert (told.returncode, "name a CELL" in told.stderr) == (2, True)
+    nothing = mixgrid("logs", sent, "--job", "--storage", storage.url)
+    assert "no job of table sent was submitted" in nothing.stderr

@@ -1,0 +1,137 @@
+"""The identity of a submission, and the command line that does its work elsewhere."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import running
+from orchestrator.cli.app import app
+from orchestrator.resources import Placement
+from orchestrator.submit.request import Nodes
+from tests.orchestrator.conftest import small_table
+from tests.orchestrator.submit.conftest import job, submission
+from trainer.spec import RunOptions
+
+OTHER_PLACES = RunOptions(storage="s3://bucket/x", data="/elsewhere", cache="/c", weights="/w", device="cpu")
+ALL_OPTIONS = RunOptions(
+    storage="/shared/runs",
+    data="/shared/da ta",
+    cache="/cache",
+    weights="/weights",
+    device="cpu",
+    threads=3,
+    checkpoint_every=7,
+    log_every=5,
+    keep="checkpoints",
+    accept_change=True,
+    hang_seconds=60.0,
+    progress_seconds=1.0,
+    activation_checkpointing=True,
+    deterministic=True,
+)
+
+
+def test_the_id_is_the_same_from_every_place_and_machine() -> None:
+    here = submission()
+    there = submission(options=OTHER_PLACES, words=("other/way/to/small.py",), max_concurrent=1)
+    assert here.id == there.id == "small-" + here.id[-12:]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"table": small_table(num_steps=13)},
+        {"table": replace(small_table(), seeds=(0, 1))},
+        {"options": RunOptions(device="cuda")},
+        {"options": RunOptions(device="cpu", checkpoint_every=5)},
+        {"placement": Placement(workers=2)},
+        {"retry_failed": True},
+    ],
+)
+def test_the_id_changes_with_what_is_to_be_done(changed: dict[str, Any]) -> None:
+    assert submission(**changed).id != submission().id
+
+
+@pytest.mark.parametrize("name", ["Table_1 (full)", "1st", "x" * 90, "a.-", "..."])
+def test_the_name_of_a_job_is_one_that_kubernetes_takes(name: str) -> None:
+    table = small_table()
+    object.__setattr__(table, "name", name)
+    called = job(attempt=12, table=table).name
+    assert len(called) <= 47
+    assert called[0].isalpha()
+    assert called == called.lower()
+    assert called.replace("-", "").isalnum()
+
+
+def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPatch, table_file: str) -> None:
+    seen = {}
+
+    def noted(request: running.Request, _console: object, **more: object) -> int:
+        seen.update(request=request, **more)
+        return 0
+
+    monkeypatch.setattr(running, "run_table", noted)
+    monkeypatch.setattr("orchestrator.cli.common.Selection.remember", lambda *_: pytest.fail("a job remembers nothing"))
+    asked = job(
+        options=ALL_OPTIONS,
+        placement=Placement(1, 3, 0.5),
+        max_concurrent=2,
+        retry_failed=True,
+        tracking_uri="http://tracker:5000",
+    )
+    words = replace(asked, words=(table_file, "--set", "num_steps=9")).run_words("ray-head:1")
+    ended = CliRunner().invoke(app, words)
+    assert ended.exit_code == 0, ended.output
+    request = seen["request"]
+    assert (request.options, request.placement, request.address) == (ALL_OPTIONS, Placement(1, 3, 0.5), "ray-head:1")
+    assert (request.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
+    assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
+    assert {cell.spec.num_steps for cell in request.table.cells()} == {9}
+
+
+@pytest.mark.parametrize(("command", "tries_failed"), [("run", False), ("resume", True)])
+def test_only_resume_tries_failed_cells_again(
+    command: str, tries_failed: bool, monkeypatch: pytest.MonkeyPatch, table_file: str, tmp_path: Path
+) -> None:
+    seen: list[running.Request] = []
+    monkeypatch.setattr(running, "run_table", lambda request, *_, **__: seen.append(request) or 0)
+    ended = CliRunner().invoke(app, [command, table_file, "--storage", str(tmp_path / "runs")])
+    assert (ended.exit_code, [request.retry_failed for request in seen]) == (0, [tries_failed]), ended.output
+
+
+def test_every_option_of_a_trial_was_tried_above() -> None:
+    assert [n for n in RunOptions.model_fields if getattr(ALL_OPTIONS, n) == getattr(RunOptions(), n)] == []
+
+
+def test_without_a_tracking_uri_no_file_is_written_on_a_shared_folder() -> None:
+    assert "--no-mlflow" in job().run_words("auto")
+
+
+def test_inputs_are_found_where_they_are_mounted() -> None:
+    asked = replace(job(), words=("inputs/0-small.py:SMALL", "--set", "labeled_names=@inputs/1-names.txt"))
+    assert asked.run_words("auto", inputs="/mnt/in")[1:4] == [
+        "/mnt/in/0-small.py:SMALL",
+        "--set",
+        "labeled_names=@/mnt/in/1-names.txt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("device", "placement", "nodes", "wanted"),
+    [
+        ("cpu", Placement(2, 3), Nodes(), (6, 0)),
+        ("auto", Placement(2, 3), Nodes(), (6, 2)),
+        ("cuda", Placement(1, 1, 0.5), Nodes(), (1, 1)),
+        ("cuda", Placement(4, 2, 2.0), Nodes(), (8, 8)),
+        ("auto", Placement(), Nodes(cpus=32, gpus=4), (32, 4)),
+        ("auto", Placement(), Nodes(gpus=0), (1, 0)),
+    ],
+)
+def test_a_node_has_what_one_trial_needs_unless_told(
+    device: str, placement: Placement, nodes: Nodes, wanted: tuple[int, int]
+) -> None:
+    asked = submission(options=RunOptions.model_validate({"device": device}), placement=placement)
+    assert nodes.settled(asked) == wanted
