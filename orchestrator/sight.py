@@ -18,9 +18,9 @@ from orchestrator.plan import Judge, PlannedCell, survey
 from orchestrator.rehearsal import rehearse
 from trainer.records import (
     DamagedRecord,
+    Finished,
     Manifest,
     ProgressRecord,
-    Result,
     Storage,
     attempt_path,
     read_progress,
@@ -128,7 +128,7 @@ def remembering(judge: Judge) -> Judge:
     """A judge who is asked once of every result, since what is looked at every few seconds seldom changes."""
     known: dict[tuple[str, str], str] = {}
 
-    def ask(spec: TrialSpec, result: Result) -> str:
+    def ask(spec: TrialSpec, result: Finished) -> str:
         key = (result.trial_id, result.attempt)
         if key not in known:
             known[key] = judge(spec, result)
