@@ -63,6 +63,12 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             "orchestrator.cli.stale",
             {"torch", "ray", "mlflow", "pandas"},
         ),
+        (
+            "orchestrator.order, orchestrator.admission, orchestrator.rehearsal, orchestrator.agenda, "
+            "orchestrator.progress, orchestrator.stopping, orchestrator.sight, orchestrator.cli.budget, "
+            "orchestrator.cli.watching",
+            {"torch", "ray", "mlflow", "pandas"},
+        ),
         ("orchestrator.gallery, orchestrator.predicting", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
         ("orchestrator.bench.parts", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
         ("orchestrator.submit.errands, orchestrator.cli.submitting", {"torch", "ray", "mlflow", "pandas"}),

@@ -12,8 +12,9 @@ from orchestrator.resources import Placement
 from trainer.spec import RunOptions
 
 INPUTS = "inputs"
-# Where something lies and how often it is told decides nothing that is done.
-_NO_IDENTITY = {"storage", "data", "cache", "weights", "threads", "progress_seconds"}
+# Where something lies, what is drawn and how often it is told decide nothing; a placement is its own part.
+_PLACES = {"storage", "data", "cache", "weights"}
+_NO_IDENTITY = _PLACES | {"threads", "progress_seconds", "previews", "gpus_per_worker"}
 _SLUG_LENGTH = 20  # KubeRay allows a RayJob 47 characters in all
 
 
@@ -110,14 +111,17 @@ class Nodes:
 
 
 def option_words(options: RunOptions) -> list[str]:
-    """The words of a command line that give these options; what is a default is not said. Threads follow from CPUs."""
+    """The words of a command line that give these options, but for defaults; threads and GPUs are the placement's."""
     words, defaults = ["--storage", options.storage, "--data", options.data], RunOptions()
     for name in RunOptions.model_fields:
         value = getattr(options, name)
-        if name in ("storage", "data", "threads") or value == getattr(defaults, name):
+        if name in ("storage", "data", "threads", "gpus_per_worker") or value == getattr(defaults, name):
             continue
-        flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, str(value)]
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
     return words
 
 

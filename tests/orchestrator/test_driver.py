@@ -1,13 +1,23 @@
 """The real way through Ray: Tune, TorchTrainer, DDP, storage. Each run costs half a minute, so there are few."""
 
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from ray.tune.search import Searcher
 
+from orchestrator import driver
+from orchestrator.admission import TrialQueue
+from orchestrator.order import Waiting
+from orchestrator.progress import GridProgress, TrialProgress
+from orchestrator.resources import Placement
+from orchestrator.trainable import Order
 from tests.orchestrator.conftest import small_table
 from trainer.checkpoint import from_bytes
 from trainer.host import NoHost
@@ -87,3 +97,130 @@ def test_a_cell_outlives_the_kill_of_its_worker_its_trial_process_and_its_driver
     run_trial(cell.spec, undisturbed, NoHost())  # the same digits without Ray
     killed, whole = read_result(storage, cell.trial_id), read_result(Storage(undisturbed.storage), cell.trial_id)
     assert killed.weights_sha256 == whole.weights_sha256
+
+
+# --- what is withheld from Tune, without Ray ----------------------------------------------------------------------
+
+
+class Cluster:
+    """Nodes and what is free of them, under the names that the driver asks Ray by."""
+
+    def __init__(self, *cpus: float) -> None:
+        self.cpus, self.used, self.num_looks = list(cpus), 0.0, 0
+
+    def nodes(self) -> list[dict[str, object]]:
+        self.num_looks += 1
+        return [{"Alive": cpus > 0, "Resources": {"CPU": abs(cpus)}} for cpus in self.cpus]
+
+    def available_resources(self) -> Mapping[str, float]:
+        return {"CPU": sum(cpus for cpus in self.cpus if cpus > 0) - self.used}
+
+
+class Gate:
+    """A turnstile on a made-up cluster and clock; its trials are a, b, c …, the longest first."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, cluster: Cluster, num_trials: int, **limits: float) -> None:
+        self.now, self.cluster = 0.0, cluster
+        patch.setattr(driver, "ray", cluster)
+        patch.setattr(driver.time, "monotonic", lambda: self.now)
+        names = "abcdefgh"[:num_trials]
+        self.progress = GridProgress({name: TrialProgress(name) for name in names})
+        self.stopper = SimpleNamespace(was_asked=False)
+        waiting = [Waiting(name, 1, 99.0 - number) for number, name in enumerate(names)]
+        orders = {name: Order(name, "", "", Placement(gpus_per_worker=0.0), "d1", 0.0, "") for name in names}
+        queue = TrialQueue(waiting, budget=limits.get("budget"))
+        most = limits.get("most", float("inf"))
+        self.turnstile = driver._Turnstile(queue, orders, self.progress, self.stopper, most)  # type: ignore[arg-type]
+
+    def let_in(self, *, after: float = 2.0) -> str | None:
+        """Which trial Tune gets some seconds later."""
+        self.now += after
+        found = self.turnstile.suggest(f"tune-{self.now}")
+        if not isinstance(found, dict):
+            return found
+        name = str(found["order"]["trial_id"])
+        self.progress.trials[name].phase = "starting"
+        return name
+
+    def settle(self, name: str) -> None:
+        """It trains now, on devices of the cluster."""
+        self.progress.trials[name].phase = "training"
+        self.cluster.used += 0.991
+
+
+def test_trials_are_withheld_until_devices_for_them_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(2.0), 3)
+    assert [gate.let_in(after=0.0) for _ in range(3)] == ["a", "b", None]
+    gate.settle("a")
+    gate.settle("b")
+    assert gate.let_in() is None
+    gate.turnstile.on_trial_complete("tune-0.0", {"outcome": "done"})  # b, which was let in last under that name
+    assert gate.let_in() is None  # its devices are not back yet
+    gate.cluster.used -= 0.991
+    assert gate.let_in() == "c"
+
+
+def test_a_node_that_comes_is_used_and_one_that_goes_is_not_waited_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0), 5)
+    assert gate.let_in() == "a"
+    gate.settle("a")
+    assert gate.let_in() is None
+    gate.cluster.cpus.append(1.0)
+    assert gate.let_in() == "b"
+    gate.settle("b")
+    gate.cluster.cpus[1] = -1.0  # not alive
+    gate.cluster.used -= 0.991
+    assert gate.let_in() is None
+
+
+def test_devices_that_somebody_else_uses_are_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(3.0), 5)
+    gate.cluster.used = 2.0
+    assert [gate.let_in(), gate.let_in()] == ["a", None]
+    gate.settle("a")
+    assert gate.let_in() is None
+    gate.cluster.used = 0.991
+    assert [gate.let_in(), gate.let_in(), gate.let_in()] == ["b", "c", None]
+
+
+def test_a_trial_that_is_slow_to_start_is_taken_to_have_its_devices_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(2.0), 3)
+    assert gate.let_in() == "a"
+    gate.cluster.used = 0.991  # it has them, and has not said so
+    assert gate.let_in() is None
+    assert gate.let_in(after=61.0) == "b"
+
+
+def test_the_cluster_is_looked_at_once_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0), 5)
+    for _ in range(20):
+        gate.let_in(after=0.1)
+    assert gate.cluster.num_looks == 2
+
+
+def test_no_more_trials_at_once_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(9.0), 5, most=2)
+    assert [gate.let_in() for _ in range(3)] == ["a", "b", None]
+
+
+def test_after_the_word_to_stop_nothing_starts_and_the_rest_counts_as_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0), 3)
+    assert gate.let_in() == "a"
+    gate.stopper.was_asked = True
+    assert gate.let_in() == Searcher.FINISHED
+    assert [gate.progress.trials[name].phase for name in "abc"] == ["starting", "stopped", "stopped"]
+
+
+def test_what_does_not_fit_into_the_budget_is_left_out_once_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(9.0), 3, budget=150.0)
+    assert [gate.let_in(), gate.let_in()] == ["a", None]
+    gate.now = 101.0
+    gate.turnstile.on_trial_complete("tune-2.0", {"outcome": "done"})
+    assert gate.let_in() == Searcher.FINISHED
+    assert gate.progress.count("stopped") == 2
+
+
+def test_tune_may_keep_a_copy_of_the_turnstile(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0), 3)
+    gate.stopper.lock = __import__("threading").Lock()
+    pickle.loads(pickle.dumps(gate.turnstile))

@@ -154,6 +154,10 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
         (("plan", "demo", "--seeds", "4-0"), "--seeds"),
         (("run", "demo", "--workers", "2", "--gpus-per-worker", "0.5"), "one worker only"),
         (("run", "demo", "--workers", "3"), "--workers 3 does not divide labeled_batch 4"),
+        (("run", "demo", "--max-gpu-hours", "0"), "--max-gpu-hours 0.0: give hours above 0"),
+        (("run", "demo", "--max-concurrent", "0"), "--max-concurrent 0: give 1 or more"),
+        (("plan", "demo", "--devices", "1,x"), "--devices 1,x: give numbers from 1 to 100000, such as 1,8"),
+        (("plan", "demo", "--devices", "1", "--workers", "2"), "a trial takes 2 (--workers)"),
         (("preview", "masks", "demo", "--stats", "-o", "masks.csv"), "give the name of a .png"),
         (("train", "/nowhere/spec.json"), "cannot read the spec"),
         (("data", "check", "camvid", "--data", "/nowhere"), "/nowhere/camvid/train does not exist"),
@@ -169,8 +173,9 @@ def test_bad_input_is_one_message_and_exit_code_2(words: tuple[str, ...], messag
 def test_plan_tells_cells_forecast_and_findings_by_kind(tmp_path: Path) -> None:
     told = mixgrid("plan", "table1", "--storage", str(tmp_path), "--data", str(tmp_path), COLUMNS="100")
     assert told.returncode == 0, told.stderr
-    for word in ("145 cells", "optional rows", "forecast, an estimate", "5.0e19", "139 – 232", "Assumed rate"):
+    for word in ("145 cells", "optional rows", "forecast, an estimate", "5.0e19", "186 (139 – 232)", "Assumed rate"):
         assert word in told.stdout
+    assert "finished after 186 (139 – 232) h on 1 device\nfinished after 24 (18 – 30) h on 8 devices" in told.stdout
     headings = ["the frame", "labelled images", "initial weights", "memory and disk, estimated"]
     assert [line for line in told.stdout.splitlines() if line in headings] == headings
     assert max(map(len, told.stdout.splitlines())) <= 100
