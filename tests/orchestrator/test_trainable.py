@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
-from orchestrator.trainable import Order, RayHost, newest_step, stalled_attempts
+from orchestrator.trainable import Order, RayHost, newest_step, stalled_attempts, work
+from trainer.attempt import Outcome
 from trainer.records import (
     Commit,
     Digests,
@@ -15,6 +16,7 @@ from trainer.records import (
     attempt_path,
     checkpoint_name,
 )
+from trainer.spec import RunOptions, TrialSpec
 
 DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")
 
@@ -89,3 +91,27 @@ def test_a_word_in_storage_asks_trials_to_stop(storage: Storage) -> None:
     assert not host.stop_requested(1)
     storage.write(stop_path("d"), b"stop\n")
     assert host.stop_requested(1)
+
+
+def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RunOptions] = []
+
+    def run_trial(_spec: TrialSpec, options: RunOptions, _host: object) -> Outcome:
+        seen.append(options)
+        return Outcome("done")
+
+    monkeypatch.setattr("trainer.run.run_trial", run_trial)
+    monkeypatch.setattr("ray.train.report", lambda _scalars: None)
+    order = Order(
+        trial_id="t",
+        spec=TrialSpec().model_dump_json(),
+        options=RunOptions(storage=storage.url).model_dump_json(),
+        placement=Placement(gpus_per_worker=0.25),
+        driver="d",
+        started=0.0,
+        scratch="",
+    )
+    work({"order": order.as_config()})
+    assert [options.gpus_per_worker for options in seen] == [0.25]

@@ -18,8 +18,8 @@ def long_frame(*heads):
 
 
 def test_each_head_stands_beside_each_of_its_lines():
-    found = long_frame(("b", 1, [("x", 0.5), ("y", None)]), ("a", 2, []), ("b", 3, [("x", 0.25)]))
-    lines = [("b", 1, "x", 0.5), ("b", 1, "y", math.nan), ("b", 3, "x", 0.25)]
+    found = long_frame(("b", 1, [("x", 0.5), ("y", None)]), ("b", 2, []), ("a", 3, [("x", 0.25)]))
+    lines = [("b", 1, "x", 0.5), ("b", 1, "y", math.nan), ("a", 3, "x", 0.25)]
     pd.testing.assert_frame_equal(found, frame_of(lines, COLUMNS), check_exact=True)
 
 

@@ -84,6 +84,12 @@ def test_escaped_quotes_are_looked_at_closely() -> None:
     assert json.loads(unsealed(content)) == {"message": 'he said: "so be it"', "step": 3}
 
 
+def test_a_space_put_into_a_name_behind_an_escaped_quote_is_noticed() -> None:
+    content = sealed({"message": 'x"y', "name": "road"}).replace(b" ", b"").replace(b"\n", b"")
+    assert opened(content) is not None
+    assert opened(content.replace(b"road", b"ro ad")) is None
+
+
 def test_whole_numbers_stand_on_one_line_and_brackets_in_a_text_stay_as_they_are() -> None:
     content = sealed({"counts": [[1, 2], [3, 4]], "text": "[ 1, 2 ] and [\n 3 ]"})
     assert b"[1,2],\n  [3,4]" in content
