@@ -22,9 +22,7 @@ from trainer.records import (
     trial_path,
 )
 
-Kind = Literal[
-    "checkpoint", "labels of a round", "metric records", "picture", "weights", "draft", "driver", "scratch"
-]
+Kind = Literal["checkpoint", "labels of a round", "metric records", "picture", "weights", "draft", "driver", "scratch"]
 # As many as training itself keeps: the newest, and one to fall back to.
 _KEPT_COMMITS = 2
 
