@@ -181,7 +181,6 @@ def finish(
         say_narrowing(result, table.seeds, console)
     written = export(result, outputs_folder(storage, table))
     written["preview"] = preview_path(table, storage, options, renew=has_trained)
-    written |= report_path(request, storage, console)
     for title, path in written.items():
         console.print(f"{title:<12} {path}", highlight=False, soft_wrap=True)
     uri = tracking_uri
@@ -193,21 +192,21 @@ def finish(
             highlight=False,
             soft_wrap=True,
         )
+    say_report(request, storage, console)
 
 
-def report_path(request: Request, storage: Storage, console: Console) -> dict[str, Path]:
-    """The table's report, by its title; nothing and a note where it cannot be drawn, since the numbers are safe."""
+def say_report(request: Request, storage: Storage, console: Console) -> None:
+    """Draw the table's report and say where it is; a note where it cannot be drawn, since the numbers are safe."""
     from orchestrator.cli.reporting import write_report
 
     try:
-        folder = outputs_folder(storage, request.table)
-        return {"report": write_report(request.chosen, Places.of(request.options), folder)}
+        path = write_report(request.chosen, Places.of(request.options), outputs_folder(storage, request.table))
+        console.print(f"{'report':<12} {path}", highlight=False, markup=False, soft_wrap=True)
     except Exception as error:
         if is_debugging():
             raise
         note = f"the report was not drawn ({type(error).__name__}: {error}); `mixgrid report` tries again"
         console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True, highlight=False)
-        return {}
 
 
 def preview_path(table: Table, storage: Storage, options: RunOptions, *, renew: bool) -> Path:

@@ -106,7 +106,7 @@ def test_a_report_that_cannot_be_drawn_is_a_note_and_no_failure(
 
     monkeypatch.setattr(reporting, "write_report", fail)
     console = Console(record=True, width=200)
-    assert running.report_path(request_for(trained, table_file, places), Storage(trained), console) == {}
+    running.say_report(request_for(trained, table_file, places), Storage(trained), console)
     assert "the report was not drawn (RuntimeError: no font [anywhere])" in console.export_text()
 
 
