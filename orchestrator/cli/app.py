@@ -10,6 +10,7 @@ from rich.console import Console
 from orchestrator.cli import (
     benching,
     bundling,
+    comparing,
     data,
     grid,
     keeping,
@@ -32,6 +33,7 @@ app = typer.Typer(
 grid.register(app)
 submitting.register(app)
 output.register(app)
+comparing.register(app)
 reporting.register(app)
 keeping.register(app)
 stale.register(app)
