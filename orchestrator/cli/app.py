@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import data, grid, keeping, output, predicting, previewing, trial
+from orchestrator.cli import bundling, data, grid, keeping, output, predicting, previewing, stale, trial
 
 app = typer.Typer(
     name="mixgrid",
@@ -19,6 +19,8 @@ app = typer.Typer(
 grid.register(app)
 output.register(app)
 keeping.register(app)
+stale.register(app)
+bundling.register(app)
 trial.register(app)
 predicting.register(app)
 previewing.register(app)

@@ -1,18 +1,26 @@
 """The command that prints tables, and their files."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from experiments.table import Table
-from orchestrator.cli.common import Chosen, on_table
-from orchestrator.plan import survey
+from orchestrator.cli.common import Chosen, Places, on_table, that_compares
+from orchestrator.cli.stale import judge_here
+from orchestrator.plan import never_stale, survey
 from trainer.records import Storage
 
-FILES = {"csv": "table.csv", "csv-long": "table-long.csv", "latex": "table.tex", "markdown": "table.md"}
+if TYPE_CHECKING:
+    from results.compute import ComputedTable
+
+FILES = {
+    "csv": "table.csv",
+    "csv-long": "table-long.csv",
+    "html": "table.html",
+    "latex": "table.tex",
+    "markdown": "table.md",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -21,12 +29,19 @@ def register(app: typer.Typer) -> None:
 
 
 @on_table
+@that_compares
 def table_command(
     chosen: Chosen,
+    places: Places,
     form: Annotated[
-        Literal["text", "csv", "csv-long", "latex", "markdown"],
-        typer.Option("--format", help="csv has a line per row, csv-long one per trial and network."),
-    ] = "text",
+        Literal["text", "csv", "csv-long", "html", "latex", "latex-plain", "markdown", "parquet"] | None,
+        typer.Option(
+            "--format",
+            help="Default: what the file of -o is named for, else text. csv has a line per row, csv-long one per trial "
+            "and network; latex is aligned by siunitx, latex-plain needs booktabs alone; parquet is every evaluation "
+            "of every trial, nothing chosen.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--output", help="A file instead of the screen.")] = None,
     policy: Annotated[
         Literal["last", "best"] | None,
@@ -36,69 +51,91 @@ def table_command(
         Literal["student", "teacher"] | None,
         typer.Option(help="Which network counts, in every row; default: as table and rows say."),
     ] = None,
+    differences: Annotated[bool, typer.Option(help="Print the difference to the reference row below each row.")] = True,
+    published: Annotated[
+        bool, typer.Option(help="Print the published value and the verdict on ours below each row.")
+    ] = True,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="LaTeX as a document that compiles as it stands.")
+    ] = False,
 ) -> None:
-    """Print the table: mean ± std mIoU over seeds."""
-    table, place = chosen.table, chosen.storage
-    if form == "text":
-        print_table(table, place, Console(), policy=policy, network=network)
+    """Print the table: mean ± std mIoU over seeds, marked where it is incomplete or stale."""
+    from orchestrator.cli.table_view import show
+    from results.tables import Layout, format_table, write_table
+
+    wanted = form or named_format(out)
+    if wanted == "parquet":
+        print(write_results(chosen.table, chosen.storage, out))
         return
-    text = formatted(table, place, form, policy=policy, network=network)
+    layout = Layout(differences=differences, published=published, standalone=standalone)
+    result = computed(chosen.table, chosen.storage, policy=policy, network=network, places=places)
+    if wanted == "text":
+        refuse_standalone(standalone)
+        show(result, layout, out)
+        return
+    text = format_table(result, wanted, layout)
     if out is None:
         print(text, end="")
     else:
-        from results.tables import write_table
-
         write_table(text, out)
         print(out)
 
 
-def computed(table: Table, storage: Storage, *, policy: str | None = None, network: str | None = None):  # type: ignore[no-untyped-def]
-    """The table as results computes it."""
+def named_format(out: Path | None) -> str:
+    """The format that a file is named for; text where its ending says nothing."""
+    from results.tables import SUFFIXES
+
+    if out is not None and out.suffix == ".parquet":
+        return "parquet"
+    return SUFFIXES.get(out.suffix, "text") if out is not None else "text"
+
+
+def write_results(table: Table, storage: Storage, out: Path | None) -> Path:
+    """Write every evaluation of every done trial as a Parquet file. Raises: ValueError where no file is named."""
+    if out is None:
+        raise ValueError("--format parquet is no text for a screen: name a file, as in -o results.parquet")
+    from orchestrator.cli.bundling import write_whole
+    from results.frame import read_frames
+    from results.parquet import parquet_bytes
+
+    write_whole(out, parquet_bytes(read_frames(storage, table).results, table=table.name))
+    return out
+
+
+def refuse_standalone(is_wanted: bool) -> None:
+    """Raises: ValueError where text is asked to be a document."""
+    if is_wanted:
+        raise ValueError("--standalone is for LaTeX: add --format latex or --format latex-plain")
+
+
+def computed(  # type: ignore[no-untyped-def]
+    table: Table,
+    storage: Storage,
+    *,
+    policy: str | None = None,
+    network: str | None = None,
+    places: Places | None = None,
+    with_stale: bool = True,
+):
+    """The table as results computes it; what is stale is so beside what lies in `places`, and marked unless told."""
     from results.aggregate import selections_of
     from results.compute import compute_table
     from results.frame import read_frames
 
-    running = {item.cell.trial_id for item in survey(table, storage) if item.state == "running"}
+    judge = judge_here(storage, places or Places.of_environment()) if with_stale else never_stale
+    planned = survey(table, storage, judge)
+    running = {item.cell.trial_id for item in planned if item.state == "running"}
+    stale = {item.cell.trial_id: item.stale for item in planned if item.stale}
     choice, by_row = selections_of(table, policy=policy, network=network)  # type: ignore[arg-type]
-    return compute_table(read_frames(storage, table, running=running), table, choice, by_row=by_row)
+    return compute_table(read_frames(storage, table, running=running, stale=stale), table, choice, by_row=by_row)
 
 
-def formatted(
-    table: Table, storage: Storage, form: str, *, policy: str | None = None, network: str | None = None
-) -> str:
-    """The table as text in a format."""
-    from results.tables import format_table
-
-    return format_table(computed(table, storage, policy=policy, network=network), form)
-
-
-def print_table(
-    table: Table, storage: Storage, console: Console, *, policy: str | None = None, network: str | None = None
-) -> None:
-    """The table for a terminal, with its caption and what to be wary of."""
-    from rich.markup import escape
-
-    from results.compute import caption, header, rows_for_display
-
-    result = computed(table, storage, policy=policy, network=network)
-    view = RichTable(show_edge=False, pad_edge=False, leading=int(result.citation is not None))
-    for number, title in enumerate(header(result)):  # a narrow terminal breaks lines; a mark or digit is never cut off
-        view.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
-    for label, *cells in rows_for_display(result, embolden=lambda text: f"[bold]{text}[/bold]", escape=escape):
-        view.add_row(label, *(cell.replace("; ", "\n") for cell in cells))
-    console.print(view)
-    console.print(escape(caption(result)), highlight=False, style="dim")
-    for warning in result.warnings:
-        console.print(f"[yellow]note:[/] {escape(warning)}", highlight=False)
-
-
-def export(table: Table, storage: Storage, folder: Path) -> dict[str, Path]:
+def export(table: "ComputedTable", folder: Path) -> dict[str, Path]:
     """Write the table in every format; return what lies where, by title."""
     from results.tables import format_table, write_table
 
-    result = computed(table, storage)
-    places = {}
+    written = {}
     for form, name in FILES.items():
-        write_table(format_table(result, form), folder / name)
-        places[form] = folder / name
-    return places
+        write_table(format_table(table, form), folder / name)
+        written[form] = folder / name
+    return written

@@ -7,6 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from orchestrator.mirror import EXPERIMENT, Mirror, default_tracking_uri, sync_once, word_of
+from orchestrator.stale_results import supersede
 from tests.contracts import Killed, KilledAt, StopAt
 from tests.orchestrator.conftest import small_table
 from trainer.host import NoHost
@@ -163,6 +164,26 @@ def test_pictures_that_were_sent_before_a_crash_take_their_own_places(
     client.set_tag(run.info.run_id, "mixgrid.result_written", "never")
     Mirror(storage, default_tracking_uri(storage)).sync(small_table())
     assert pictures_of(client, cell.trial_id) == before == ["preview-00000006.png", "preview-00000012.png"]
+
+
+def test_a_result_that_was_set_aside_takes_its_points_along_and_the_new_one_comes(
+    trained: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    storage, cell = Storage(str(tmp_path / "runs")), small_table().cells()[0]
+    uri = default_tracking_uri(storage)
+    client = MlflowClient(tracking_uri=uri)
+    assert sync_once(small_table(), storage, uri) is None
+    before, result = steps_of(client, cell.trial_id), read_result(storage, cell.trial_id)
+    assert result is not None
+    supersede(storage, "small", {cell.trial_id: result.attempt})
+    assert sync_once(small_table(), storage, uri) is None
+    assert steps_of(client, cell.trial_id) == []
+    assert run_of(client, cell.trial_id).data.tags["mixgrid.state"] == "partial"
+    run_trial(cell.spec, RunOptions(storage=storage.url, **places), NoHost())
+    assert sync_once(small_table(), storage, uri) is None
+    assert steps_of(client, cell.trial_id) == before
+    assert run_of(client, cell.trial_id).data.tags["mixgrid.state"] == "done"
 
 
 def steps_of(client: MlflowClient, trial_id: str) -> list[int]:
