@@ -498,24 +498,21 @@ def segment_name(step: int) -> str:
     return f"metrics-{step:08d}.jsonl"
 
 
+def step_of_segment(file: str) -> int:
+    """The step that a file of metric records goes up to; 0 for a name of another kind."""
+    digits = file.removeprefix("metrics-").removesuffix(".jsonl")
+    return int(digits) if digits.isascii() and digits.isdigit() and file == segment_name(int(digits[:18])) else 0
+
+
 def preview_name(step: int) -> str:
     """The picture of an attempt's networks after `step` updates."""
     return f"preview-{step:08d}.png"
 
 
-_NAMED_BY_STEP = re.compile(r"(metrics|preview)-(\d{8,18})\.(jsonl|png)")
-
-
-def step_in(name: str, kind: Literal["metrics", "preview"]) -> int | None:
-    """The step in the name of a segment or a picture; None for the name of anything else."""
-    match = _NAMED_BY_STEP.fullmatch(name)
-    return int(match[2]) if match is not None and match[1] == kind else None
-
-
-def step_of_segment(file: str) -> int:
-    """The step that a file of metric records goes up to; 0 for a name of another kind."""
-    digits = file.removeprefix("metrics-").removesuffix(".jsonl")
-    return int(digits) if digits.isascii() and digits.isdigit() and file == segment_name(int(digits[:18])) else 0
+def step_of_preview(file: str) -> int | None:
+    """The step in the name of a picture; None for the name of anything else."""
+    match = re.fullmatch(r"preview-(\d{8,18})\.png", file)
+    return None if match is None else int(match[1])
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -639,9 +636,9 @@ def find_previews(
     found: dict[int, str] = {}
     first = 0
     for number, segment in enumerate(segments):
-        last = step_in(segment.file, "metrics") or first
+        last = step_of_segment(segment.file) or first
         for name in names[segment.attempt] if number >= passed_over else ():
-            step = step_in(name, "preview")
+            step = step_of_preview(name)
             if step is not None and first < step <= last:
                 found[step] = attempt_path(trial_id, segment.attempt, name)
         first = last

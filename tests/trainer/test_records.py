@@ -37,7 +37,7 @@ from trainer.records import (
     read_result,
     read_segments,
     segment_name,
-    step_in,
+    step_of_preview,
     trial_path,
     trial_state,
     write_segment,
@@ -374,9 +374,8 @@ def test_pictures_count_with_the_records_of_their_steps(storage: Storage) -> Non
 
 @pytest.mark.parametrize("name", ["preview-5.png", "preview-00000005.jpg", "metrics-00000005.jsonl", "x"])
 def test_another_name_is_no_pictures(name: str) -> None:
-    assert step_in(name, "preview") is None
-    assert step_in("preview-00000005.png", "preview") == 5
-    assert step_in("preview-00000005.png", "metrics") is None
+    assert step_of_preview(name) is None
+    assert step_of_preview("preview-00000005.png") == 5
 
 
 # --- the digest of the code ---------------------------------------------------------------------------------------
