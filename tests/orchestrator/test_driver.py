@@ -173,6 +173,16 @@ def test_a_node_that_comes_is_used_and_one_that_goes_is_not_waited_on(monkeypatc
     assert gate.let_in() is None
 
 
+def test_a_dead_node_counts_for_nothing_even_where_its_devices_are_still_called_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0, -1.0), 5)
+    gate.cluster.used = -1.0
+    assert gate.let_in() == "a"
+    gate.settle("a")
+    assert gate.let_in() is None
+
+
 def test_devices_that_somebody_else_uses_are_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch, Cluster(3.0), 5)
     gate.cluster.used = 2.0

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def test_of_two_leases_the_earlier_keeps(storage: Storage, monkeypatch: pytest.M
             "a-2": "20260101T000000-a",
             "a-3": "20260101T000001-b",
         }
+
+
+def test_a_dashboard_that_is_known_later_is_told_with_the_next_beat(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    with Lease(storage, "demo", ["supervised-1"]) as held:
+        assert [record.dashboard for record in live_drivers(storage)] == [""]
+        held.dashboard = "http://10.0.0.1:8265"
+        until = time.monotonic() + 10
+        while not live_drivers(storage)[0].dashboard and time.monotonic() < until:
+            time.sleep(0.02)
+        assert live_drivers(storage)[0].dashboard == "http://10.0.0.1:8265"
