@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
-from trainer.data.splits import read_name_list
 from trainer.spec import (
     SGD,
     Cityscapes,
@@ -337,6 +336,8 @@ def parse_setting(word: str) -> tuple[str, Any]:
             f"--set {clipped(word)!r}: give field=value, such as num_steps=600 or method.supervised_start=30"
         )
     if text.startswith("@"):
+        from trainer.data.splits import read_name_list  # it knows image files, and what reads them
+
         try:
             return path.strip(), list(read_name_list(Path(text[1:])))
         except ValueError as error:

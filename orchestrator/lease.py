@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-import psutil
-
 from trainer.records import DamagedRecord, DriverRecord, Storage
 
 HEARTBEAT_SECONDS = 5.0
@@ -158,16 +156,22 @@ def this_host() -> str:
 def _boot() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    import psutil
+
     return str(int(psutil.boot_time()))
 
 
 def process_started(pid: int) -> float:
     """When a process started, which tells it from a later one with its number."""
+    import psutil
+
     return float(psutil.Process(pid).create_time())
 
 
 def is_process_alive(pid: int, started: float) -> bool:
     """Whether the very process is there and not a zombie."""
+    import psutil
+
     try:
         process = psutil.Process(pid)
         return bool(abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE)

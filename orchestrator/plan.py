@@ -1,14 +1,16 @@
 """Table and storage to cells with their state. Reads storage alone: no Ray, no memory of earlier runs."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
-from trainer.records import Result, Storage, TrialState, read_trial
+from trainer.records import Finished, Storage, TrialState, read_each, read_trial
+from trainer.spec import TrialSpec
 
+Judge = Callable[[TrialSpec, Finished], str]
+"""What has changed since the trial of a spec was done, in words; nothing where nothing has."""
 CellState = Literal["done", "failed", "partial", "missing", "running"]
 
 
@@ -16,7 +18,8 @@ CellState = Literal["done", "failed", "partial", "missing", "running"]
 class PlannedCell:
     """A cell, what storage says of its trial, and the live driver that holds it.
 
-    `wall_seconds` and `attempt` are those of a trial that is done: its whole time, and the attempt that ended it.
+    `wall_seconds`, `attempt` and `stale` are those of a trial that is done: its whole time, the attempt that ended it,
+    and what has changed since.
     """
 
     cell: Cell
@@ -24,6 +27,7 @@ class PlannedCell:
     holder: str | None
     wall_seconds: float | None = None
     attempt: str | None = None
+    stale: str = ""
 
     @property
     def state(self) -> CellState:
@@ -31,20 +35,27 @@ class PlannedCell:
         return "running" if self.holder is not None and self.trial.kind != "done" else self.trial.kind
 
 
-def survey(table: Table, storage: Storage) -> list[PlannedCell]:
-    """The state of every cell, in the table's order."""
+def never_stale(_spec: TrialSpec, _result: Finished) -> str:
+    """The judge who asks nothing."""
+    return ""
+
+
+def survey(table: Table, storage: Storage, judge: Judge = never_stale) -> list[PlannedCell]:
+    """The state of every cell, in the table's order; `judge` is asked of every trial that is done."""
     named = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     holders = holders_of(live_drivers(storage))
-    unique = sorted({name for _, name in named})
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        read = dict(zip(unique, pool.map(lambda trial_id: read_trial(storage, trial_id), unique), strict=True))
-    return [_planned(cell, *read[name], holders.get(name)) for cell, name in named]
+    cells = {name: cell for cell, name in reversed(named)}
 
+    def look(name: str) -> PlannedCell:
+        trial, result = read_trial(storage, name)
+        planned = PlannedCell(cells[name], trial, holders.get(name))
+        if result is None:
+            return planned
+        stale = judge(cells[name].spec, result)
+        return replace(planned, wall_seconds=result.wall_seconds, attempt=result.attempt, stale=stale)
 
-def _planned(cell: Cell, trial: TrialState, result: Result | None, holder: str | None) -> PlannedCell:
-    if result is None:
-        return PlannedCell(cell, trial, holder)
-    return PlannedCell(cell, trial, holder, wall_seconds=result.wall_seconds, attempt=result.attempt)
+    read = read_each(storage, look, cells)
+    return [replace(read[name], cell=cell) for cell, name in named]
 
 
 def to_run(planned: Iterable[PlannedCell], *, retry_failed: bool) -> list[Cell]:

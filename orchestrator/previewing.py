@@ -1,21 +1,37 @@
-"""What `preview masks` draws: a pair of unlabelled images of a table, and the mask of every method on them."""
+"""What `mixgrid preview` draws: a table's masks on a pair of images, a step's batches, predictions of trials."""
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.table import Table
-from trainer.build import DTYPES, bare_network, build_mask
-from trainer.checkpoint import from_bytes, seal_of
+from experiments.table import Cell, Table
+from orchestrator.gallery import open_evaluation, predictions_of, sketch
+from orchestrator.predicting import find_images
+from trainer.build import DTYPES, build_mask, build_method, build_pools, open_data
 from trainer.data.cache import cache_folder
-from trainer.data.catalog import open_layout
+from trainer.data.catalog import open_layout, palette_of
+from trainer.data.folders import read_image
 from trainer.data.opening import open_resized
+from trainer.data.resizing import Array
+from trainer.data.streams import Streams
+from trainer.drawing import Panel, colored, overlaid, png_of, scale_for, sheet_of, small_image, small_map
+from trainer.evaluate import predict_whole
+from trainer.losses import IGNORE_INDEX
+from trainer.machine import choose_device
+from trainer.methods.base import Batch
 from trainer.methods.masks import MaskFn
-from trainer.preview import mix_panels, png_of, scale_for
-from trainer.records import Storage, read_trial, trial_path
-from trainer.spec import NAMED_METHODS, ComplexMask, Mask, Mix, TrialSpec
+from trainer.predicting import Predictor
+from trainer.preview import as_map, as_pixels, mix_panels, prediction_panels, spread_over, truth_panels
+from trainer.records import DamagedRecord, Storage
+from trainer.spec import NAMED_METHODS, ComplexMask, Mask, Mix, RunOptions
+from trainer.trained import NetworkName, NothingTrained, Trained, load_kept
+
+_ACROSS = 8
+"""Pictures of a batch beside each other."""
 
 
 def masks_png(table: Table, storage: Storage, *, data: Path, cache: str | None, step: int) -> tuple[bytes, str]:
@@ -27,7 +43,7 @@ def masks_png(table: Table, storage: Storage, *, data: Path, cache: str | None, 
     image = torch.from_numpy(images.images(pair)).permute(0, 3, 1, 2).float() / 255
     class_maps = torch.from_numpy(images.labels(pair)).long()
     source = "labels"
-    trained = trained_network(table, storage, len(images.class_names))
+    trained = trained_network(table, storage)
     if trained is not None:
         class_maps, source = trained[1](image), trained[0]
     masks = masks_of(table, len(images.class_names))
@@ -57,29 +73,112 @@ def mask_specs(table: Table) -> dict[str, Mask]:
     return chosen
 
 
-class Labeler:
-    """A trained network that gives classes [N, H, W] for images [N, 3, H, W] in [0, 1]."""
+Labeler = Callable[[Tensor], Tensor]
+"""Images [N, 3, H, W] in [0, 1] to classes [N, H, W]."""
 
-    def __init__(self, spec: TrialSpec, state: dict[str, Tensor], num_classes: int) -> None:
-        self._network, _ = bare_network(spec, num_classes)
-        self._network.load_state_dict(state)
-        self._network.to(DTYPES[spec.precision]).eval()
-        self._dtype = DTYPES[spec.precision]
+
+def labeler_of(trained: Trained) -> Labeler:
+    """What a trained student sees in images."""
+    network, dtype = trained.network("student", torch.device("cpu")), DTYPES[trained.spec.precision]
 
     @torch.no_grad()
-    def __call__(self, image: Tensor) -> Tensor:
-        """The arg-max of the logits."""
-        logits: Tensor = self._network(image.to(self._dtype))
-        return logits.argmax(dim=1)
+    def classes_of(image: Tensor) -> Tensor:
+        return predict_whole(network, image.to(dtype))
+
+    return classes_of
 
 
-def trained_network(table: Table, storage: Storage, num_classes: int) -> tuple[str, Labeler] | None:
-    """The last finished trial of a table with the weights that its result names, and its student."""
+def trained_network(table: Table, storage: Storage) -> tuple[str, Labeler] | None:
+    """The student of the last finished trial of a table with the weights that its result names, and its name."""
     for cell in reversed(table.cells()):
-        _, result = read_trial(storage, cell.trial_id)
-        path = trial_path(cell.trial_id, "weights.pt")
-        if result is not None and result.weights_sha256 is not None and storage.exists(path):
-            content = storage.read(path)
-            if seal_of(content).sha256_of_file == result.weights_sha256:
-                return f"predictions of {cell.name}", Labeler(cell.spec, from_bytes(content)["student"], num_classes)
+        with suppress(NothingTrained, DamagedRecord):
+            return f"predictions of {cell.name}", labeler_of(load_kept(storage, cell.trial_id))
     return None
+
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+def batch_png(cell: Cell, *, data: Path, cache: str | None, step: int) -> bytes:
+    """What a step of a trial sees: every stream's images after resizing, crop and flip, with labels where they count.
+
+    Args:
+        step: updates done before; the phase it belongs to decides which streams are read.
+    """
+    train, _, split = open_data(cell.spec, data, cache_folder(cache))
+    streams = Streams(
+        build_method(cell.spec, len(train.class_names)),
+        train,
+        build_pools(split, train),
+        view=cell.spec.view,
+        seed=cell.spec.seed,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    try:
+        batches = streams.whole(step)
+    finally:
+        streams.close()
+    palette = palette_of(cell.spec.dataset)
+    return sheet_of([row for name, batch in batches.items() for row in _batch_rows(name, batch, palette)])
+
+
+def _batch_rows(name: str, batch: Batch, palette: Array) -> Iterator[list[Panel]]:
+    """A stream's images, at most _ACROSS in a row, and below them their labels where any pixel has one."""
+    for first in range(0, len(batch.image), _ACROSS):
+        part = range(first, min(first + _ACROSS, len(batch.image)))
+        yield [(f"{name} {place}", small_image(as_pixels(batch.image[place]))) for place in part]
+        labels = [as_map(batch.label[place]) for place in part]
+        if any((label != IGNORE_INDEX).any() for label in labels):
+            pairs = zip(part, labels, strict=True)
+            yield [(f"label of {name} {place}", colored(small_map(label), palette)) for place, label in pairs]
+
+
+# --- predictions --------------------------------------------------------------------------------------------------
+
+
+def table_sheet(
+    table: Table, storage: Storage, *, data: Path, cache: str | None, num_images: int
+) -> tuple[bytes, tuple[str, ...]]:
+    """Images of the evaluation split in columns; truth, then every row's prediction and errors below; and notes.
+
+    Raises: ValueError where nothing can be drawn, with the reasons.
+    """
+    sketches, notes = sketch(table, storage, data=data, cache=cache, num_images=num_images)
+    rows: dict[tuple[str, str], list[Panel]] = {}
+    for each in sketches:
+        if each.kind not in ("mask", "mix"):
+            rows.setdefault((each.row, each.kind), []).append((each.title, each.pixels))
+    if not rows:
+        raise ValueError(" ".join(notes))
+    return sheet_of(list(rows.values())), notes
+
+
+def trial_sheet(trained: Trained, network: NetworkName, *, data: Path, cache: str | None, num_images: int) -> bytes:
+    """The same of one trial."""
+    images, palette = open_evaluation(trained.spec, data, cache), palette_of(trained.spec.dataset)
+    places = {images.names[place]: place for place in spread_over(images, num_images)}
+    columns = []
+    for name, prediction in predictions_of(trained, network, images, places, choose_device(RunOptions())):
+        image, label = images.image(places[name]), images.label(places[name])
+        panels = prediction_panels(network, image, label, prediction, palette)
+        columns.append([*truth_panels(name, image, label, palette), *panels])
+    return sheet_of([list(row) for row in zip(*columns, strict=True)])
+
+
+def folder_sheet(trained: Trained, network: NetworkName, folder: Path, *, num_images: int) -> bytes:
+    """Images of a folder, spread evenly over it by name, and what a trained network sees in them.
+
+    Raises: DataError for a folder without images, or an image that cannot be read.
+    """
+    found = find_images(folder)
+    count = min(num_images, len(found))
+    chosen = [found[(2 * part + 1) * len(found) // (2 * count)] for part in range(count)]
+    predictor, palette = Predictor(trained, network, choose_device(RunOptions())), palette_of(trained.spec.dataset)
+    columns = []
+    for file in chosen:
+        image = read_image(file.path)
+        (prediction,) = predictor([image])
+        seen = [(file.name, small_image(image)), (network, colored(small_map(prediction), palette))]
+        columns.append([*seen, ("both", small_image(overlaid(image, prediction, palette)))])
+    return sheet_of([list(row) for row in zip(*columns, strict=True)])

@@ -12,16 +12,17 @@ from trainer.records import (
     DamagedRecord,
     Manifest,
     Result,
-    Segment,
     Storage,
     attempt_path,
     checkpoint_name,
     find_commits,
+    find_previews,
     read_result,
+    read_superseded,
     trial_path,
 )
 
-Kind = Literal["checkpoint", "labels of a round", "metric records", "draft", "driver", "scratch"]
+Kind = Literal["checkpoint", "labels of a round", "metric records", "picture", "weights", "draft", "driver", "scratch"]
 # As many as training itself keeps: the newest, and one to fall back to.
 _KEPT_COMMITS = 2
 
@@ -37,15 +38,35 @@ class Waste:
 def prune(storage: Storage, *, dry_run: bool) -> Iterator[Waste]:
     """Find, and unless it is a dry run remove, what is left over. Trials that a live driver holds are not touched.
 
-    Trials are held meanwhile, so that no driver begins one under our hands. Nothing that a result names goes, nor logs,
-    manifests, endings and kept weights; of half-done trials the newest two checkpoints that can be read stay, with
-    the records behind them.
+    Trials are held meanwhile, so that no driver begins one under our hands. Nothing that a result names goes, be it set
+    aside, nor logs, manifests, endings and kept weights; of half-done trials the newest two checkpoints that can be
+    read stay, with the records behind them. Pictures stay with the records of their steps.
     """
     with Lease(storage, "prune", storage.names("trials")) as lease:
         for trial_id in sorted(lease.trial_ids):
             yield from _removed(storage, _waste_of_trial(storage, trial_id), dry_run)
         yield from _removed(storage, _waste_of_drivers(storage), dry_run)
     storage.remove(f"drivers/{lease.name}.json")
+
+
+def forget(storage: Storage, trial_id: str) -> None:
+    """Remove what a half-done trial left, so that it starts anew; results that were set aside stay with their records.
+
+    Raises: OSError where something cannot be removed; what is left is then a half-done trial still.
+    """
+    superseded, damage = read_superseded(storage, trial_id)
+    if not superseded and not damage:
+        storage.remove(trial_path(trial_id))
+        return
+    kept = {result.attempt for result in superseded} | {s.attempt for result in superseded for s in result.segments}
+    for attempt in storage.names(trial_path(trial_id, "attempts")):
+        if attempt not in kept and not damage:
+            storage.remove(attempt_path(trial_id, attempt))
+        for name in storage.names(attempt_path(trial_id, attempt)):
+            if name.startswith("checkpoint-"):
+                storage.remove(attempt_path(trial_id, attempt, name))
+    for name in ("labels", "result.json", "failure.json"):
+        storage.remove(trial_path(trial_id, name))
 
 
 def _removed(storage: Storage, found: Iterable[Waste], dry_run: bool) -> Iterator[Waste]:
@@ -62,14 +83,18 @@ def _waste_of_trial(storage: Storage, trial_id: str) -> Iterator[Waste]:
     commits = find_commits(storage, trial_id)
     if result is None:
         kept = _newest_readable(storage, commits)
-        segments: set[Segment] = {segment for commit in kept for segment in commit.segments}
+        histories = [commit.segments for commit in kept]
     else:
         kept = commits if _keeps_checkpoints(storage, result) else []
-        segments = set(result.segments)
+        histories = [result.segments]
+    histories += [old.segments for old in read_superseded(storage, trial_id)[0]]
     checkpoints = {(commit.attempt, checkpoint_name(commit.step)) for commit in kept}
-    named = {(segment.attempt, segment.file) for segment in segments}
+    named = {(segment.attempt, segment.file) for history in histories for segment in history}
+    pictures = {path for history in histories for path in find_previews(storage, trial_id, history).values()}
     yield from _drafts(storage, trial_path(trial_id))
     yield from _drafts(storage, trial_path(trial_id, "labels"))
+    if result is not None and result.weights_sha256 is None and storage.exists(trial_path(trial_id, "weights.pt")):
+        yield Waste("weights", trial_path(trial_id, "weights.pt"))  # of a result that was set aside
     if result is not None and not kept:
         yield from _labels(storage, trial_path(trial_id, "labels"))
     for attempt in storage.names(trial_path(trial_id, "attempts")):
@@ -83,6 +108,8 @@ def _waste_of_trial(storage: Storage, trial_id: str) -> Iterator[Waste]:
                 yield from _drafts(storage, path)
             elif name.startswith("metrics-") and (attempt, name) not in named:
                 yield Waste("metric records", path)
+            elif name.startswith("preview-") and path not in pictures:
+                yield Waste("picture", path)
 
 
 def _drafts(storage: Storage, folder: str) -> Iterator[Waste]:

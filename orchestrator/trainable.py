@@ -61,7 +61,7 @@ def work(config: dict[str, Any]) -> None:
     from trainer.run import run_trial
 
     order = Order.from_config(config["order"])
-    options = RunOptions.model_validate_json(order.options)
+    options = RunOptions.model_validate_json(order.options).changed(gpus_per_worker=order.placement.gpus_per_worker)
     outcome = run_trial(
         TrialSpec.model_validate_json(order.spec), options, RayHost(Storage(options.storage), order.driver)
     )

@@ -137,6 +137,11 @@ class CellSummary:
         return self.n == self.expected
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the mean may be compared: no seed is absent from it, and nothing has changed since."""
+        return bool(self.values) and self.is_complete and not self.stale
+
+    @property
     def state(self) -> str:
         """ "done", or the absent seeds by state, such as "failed 1; missing 3, 4"."""
         if self.is_complete:
@@ -219,15 +224,16 @@ def _summary(cells: pd.DataFrame, values: Mapping[tuple[str, str], float]) -> Ce
 
 
 def leader(summaries: Iterable[CellSummary]) -> str | None:
-    """The row that leads a column: the best complete mean, if more than the runner-up's std above the runner-up.
+    """The row that leads a column: its mean is above every other one by more than the larger of their two stds.
 
-    Returns: None where fewer than two cells are complete, or where the runner-up has no std: no lead can be claimed.
+    Only settled cells take part. Returns: None where fewer than two do or where one has no std: no lead can be claimed.
     """
-    complete = sorted((cell for cell in summaries if cell.is_complete and cell.n), key=lambda cell: -cell.mean)
-    if len(complete) < 2:
+    settled = sorted((cell for cell in summaries if cell.is_settled), key=lambda cell: -cell.mean)
+    if len(settled) < 2 or any(math.isnan(cell.std) for cell in settled):
         return None
-    best, runner_up = complete[:2]
-    return best.row if best.mean - runner_up.mean > runner_up.std else None
+    best, *others = settled
+    leads = all(best.mean - other.mean > max(best.std, other.std) for other in others)
+    return best.row if leads else None
 
 
 def labeled_counts(frames: Frames) -> dict[str, int]:

@@ -19,6 +19,7 @@ LATEX = {
     "≥": r"$\ge$",
     "≈": r"$\approx$",
     "–": r"\textendash{}",
+    "−": "$-$",
     "…": r"\ldots{}",
     "†": r"$^{\dagger}$",
 }

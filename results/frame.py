@@ -3,32 +3,20 @@
 A number enters a frame from a sealed record only; a damaged result is named in the frame `cells` and counts nowhere.
 """
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import pandas as pd
 
-from trainer.records import (
-    DamagedRecord,
-    EvaluationRecord,
-    Manifest,
-    Storage,
-    TrialState,
-    find_commits,
-    read_manifests,
-    read_segments,
-    read_trial,
-    trial_path,
-)
+from results.columns import LongFrame, frame_of
+from results.reading import Reading, read_all, read_curve
+from trainer.records import Judgement, Storage, read_each
 from trainer.spec import MEAN, TrialSpec
 
-NETWORKS = ("student", "teacher")
 PROTOCOL_WORDS = {"resized": "", "full_whole": " (whole images)", "full_sliding": " (sliding windows)"}
 """What is said behind the size that images were judged at; nothing where that is the trained size."""
 RESULT_COLUMNS = {
@@ -49,8 +37,14 @@ ATTEMPT_COLUMNS = {
     "attempt": "str",
     "in_result": "bool",
     "started": "float64",
+    "ended": "float64",
+    "wall_seconds": "float64",
+    "ending": "str",
     "resumed_from_step": "int64",
+    "last_step": "int64",
+    "kept_step": "int64",
     "device": "str",
+    "num_gpus": "float64",
     "world_size": "int64",
     "threads": "int64",
     "host": "str",
@@ -72,6 +66,16 @@ CELL_COLUMNS = {
     "stale": "str",
 }
 
+
+CURVE_COLUMNS = {
+    "trial_id": "str",
+    "row": "str",
+    "label_fraction": "str",
+    "seed": "int64",
+    "step": "int64",
+    "name": "str",
+    "value": "float64",
+}
 
 NOTHING_STALE: Mapping[str, str] = MappingProxyType({})
 
@@ -129,7 +133,7 @@ class Frames:
     """What storage says of a table.
 
     `results`: a row per (trial, step, network, class), "mean" being mean IoU; iou in [0, 1], NaN where undefined.
-    `attempts`: a row per readable manifest; `in_result` where the trial's result stands on that attempt.
+    `attempts`: a row per readable manifest, its columns as `results.reading.Attempt` says.
     `cells`: a row per cell with its state (done, failed, partial, missing, running), safe step, a line of detail, and
     in `stale` what has changed since it was done ("" where nothing has).
     All are in the order of the table, then by step, network and class, or by attempt.
@@ -140,17 +144,6 @@ class Frames:
     cells: pd.DataFrame
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What one trial left: its state, judged history, manifests, and the attempts its result stands on."""
-
-    state: TrialState
-    class_names: tuple[str, ...] = ()
-    evaluations: tuple[EvaluationRecord, ...] = ()
-    manifests: tuple[Manifest, ...] = ()
-    counted: frozenset[str] = frozenset()
-
-
 def read_frames(
     storage: Storage,
     table: TableLike,
@@ -158,7 +151,7 @@ def read_frames(
     include_partial: bool = False,
     running: Collection[str] = (),
     stale: Mapping[str, str] = NOTHING_STALE,
-    num_threads: int = 8,
+    num_threads: int | None = None,
 ) -> Frames:
     """Read everything that storage holds of a table.
 
@@ -166,106 +159,59 @@ def read_frames(
         include_partial: put the newest commit's evaluations of partial trials into `results` (averaged nowhere).
         running: trial ids that somebody works on now; those not done get the state "running".
         stale: by trial id, what has changed since a trial was done.
+        num_threads: how many trials are read side by side; by default what suits the storage.
     """
     cells = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
-    ids = list(dict.fromkeys(trial_id for _, trial_id in cells))
-    if not ids:
-        return Frames(*(_frame([], columns) for columns in (RESULT_COLUMNS, ATTEMPT_COLUMNS, CELL_COLUMNS)))
-    with ThreadPoolExecutor(num_threads) as pool:
-        readings = pool.map(lambda trial_id: _read_trial(storage, trial_id, include_partial), ids)
-        found = dict(zip(ids, readings, strict=True))
+    ids = [trial_id for _, trial_id in cells]
+    read = partial(read_all, storage, include_partial=include_partial)
+    found = read_each(storage, read, ids, num_threads=num_threads)
     return Frames(
-        results=_frame((line for cell, name in cells for line in _result_lines(cell, name, found)), RESULT_COLUMNS),
-        attempts=_frame((line for name in ids for line in _attempt_lines(found[name])), ATTEMPT_COLUMNS),
-        cells=_frame((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
+        results=results_frame((cell, found[name].class_names, found[name].evaluations) for cell, name in cells),
+        attempts=frame_of((line for name in found for line in found[name].attempts), ATTEMPT_COLUMNS),
+        cells=frame_of((_cell_line(cell, name, found, running, stale) for cell, name in cells), CELL_COLUMNS),
     )
 
 
-def _frame(lines: Iterable[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:
-    values = list(zip(*lines, strict=True)) or [()] * len(columns)
-    return pd.DataFrame(
-        {name: pd.Series(column, dtype=dtype) for (name, dtype), column in zip(columns.items(), values, strict=True)}
-    )
+Judged = tuple[CellLike, Sequence[str], Sequence[Judgement]]
+"""A cell, the names of the classes, and what was judged of its trial."""
 
 
-# --- one trial ----------------------------------------------------------------------------------------------------
+def results_frame(judged: Iterable[Judged]) -> pd.DataFrame:
+    """The lines of `Frames.results`, in the order in which they are given."""
+    frame = LongFrame(RESULT_COLUMNS, name="class_name", value="iou")
+    for cell, class_names, evaluations in judged:
+        spec, names = cell.spec, [*class_names, MEAN]
+        place = (cell.trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
+        for record in evaluations:
+            size = "x".join(map(str, record.eval_size)) + PROTOCOL_WORDS[spec.evaluation.protocol]
+            head = (*place, record.step, record.network, size, spec.initial_weights)
+            frame.add(head, names, [*record.class_iou, record.mean_iou])
+    return frame.frame()
 
 
-def _read_trial(storage: Storage, trial_id: str, include_partial: bool) -> _Reading:
-    reading = _read_state(storage, trial_id)
-    manifests, damage = read_manifests(storage, trial_id)
-    if include_partial and reading.state.kind == "partial":
-        reading = _with_history(storage, trial_id, reading, manifests)
-    details = " ".join("; ".join(text for text in (reading.state.detail, *damage) if text).split())
-    # A detail names places inside the storage: the same records print the same bytes wherever the storage lies.
-    detail = details.replace(storage.locate(trial_path(trial_id)), trial_path(trial_id))
-    return replace(reading, manifests=tuple(manifests), state=replace(reading.state, detail=detail))
+def read_curves(storage: Storage, table: TableLike, *, include_partial: bool = False) -> pd.DataFrame:
+    """The means of training scalars of every trial that is done: a row per (cell, step, scalar).
 
+    A trial whose history is damaged or gone has no lines; `mixgrid verify` names it.
 
-def _read_state(storage: Storage, trial_id: str) -> _Reading:
-    state, result = read_trial(storage, trial_id)
-    if result is None:
-        return _Reading(state)
-    counted = frozenset({result.attempt, *(segment.attempt for segment in result.segments)})
-    return _Reading(state, result.class_names, _in_order(result.evaluations), counted=counted)
-
-
-def _with_history(storage: Storage, trial_id: str, reading: _Reading, manifests: Sequence[Manifest]) -> _Reading:
-    """Add what was judged up to the newest commit whose history can be read; as it was where there is none."""
-    names = {manifest.attempt: manifest.class_names for manifest in manifests}
-    for commit in find_commits(storage, trial_id):
-        with suppress(DamagedRecord):
-            history = read_segments(storage, trial_id, commit.segments)
-            judged = [record for record in history if isinstance(record, EvaluationRecord)]
-            found = names.get(commit.attempt, ())
-            if found and all(len(record.class_iou) == len(found) for record in judged):
-                return replace(reading, class_names=found, evaluations=_in_order(judged))
-    return reading
-
-
-def _in_order(evaluations: Iterable[EvaluationRecord]) -> tuple[EvaluationRecord, ...]:
-    return tuple(sorted(evaluations, key=lambda record: (record.step, NETWORKS.index(record.network))))
-
-
-# --- lines of the frames ------------------------------------------------------------------------------------------
-
-
-def _result_lines(cell: CellLike, trial_id: str, found: Mapping[str, _Reading]) -> Iterator[tuple[Any, ...]]:
-    spec, reading = cell.spec, found[trial_id]
-    head = (trial_id, cell.row, spec.method.name, str(cell.label_fraction), cell.seed)
-    for record in reading.evaluations:
-        size = "x".join(map(str, record.eval_size)) + PROTOCOL_WORDS[spec.evaluation.protocol]
-        ious = zip((*reading.class_names, MEAN), (*record.class_iou, record.mean_iou), strict=True)
-        for name, iou in ious:
-            value = float("nan") if iou is None else iou
-            yield (*head, record.step, record.network, name, value, size, spec.initial_weights)
-
-
-def _attempt_lines(reading: _Reading) -> Iterator[tuple[Any, ...]]:
-    for manifest in reading.manifests:
-        yield (
-            manifest.trial_id,
-            manifest.attempt,
-            manifest.attempt in reading.counted,
-            manifest.started,
-            manifest.resumed_from_step,
-            manifest.device,
-            manifest.world_size,
-            manifest.threads,
-            manifest.host,
-            json.dumps(manifest.versions, sort_keys=True),
-            manifest.digests.code,
-            manifest.digests.data,
-            manifest.digests.split,
-            manifest.digests.weights,
-            manifest.num_labeled,
-        )
+    Args:
+        include_partial: those of trials that are half done as well, up to their newest readable checkpoint.
+    """
+    cells = [(cell, cell.trial_id) for cell in table.cells()]
+    read = partial(read_curve, storage, include_partial=include_partial)
+    found = read_each(storage, read, [trial_id for _, trial_id in cells])
+    frame = LongFrame(CURVE_COLUMNS, name="name", value="value")
+    for cell, trial_id in cells:
+        for record in found[trial_id]:
+            head = (trial_id, cell.row, str(cell.label_fraction), cell.seed, record.step)
+            frame.add(head, list(record.scalars), list(record.scalars.values()))
+    return frame.frame()
 
 
 def _cell_line(
     cell: CellLike,
     trial_id: str,
-    found: Mapping[str, _Reading],
+    found: Mapping[str, Reading],
     running: Collection[str],
     stale: Mapping[str, str],
 ) -> tuple[Any, ...]:

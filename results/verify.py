@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from results.frame import CellLike, TableLike
+from results.staleness import Freshness, HereLike, judge
 from trainer.consistency import ious_of
 from trainer.records import (
     DamagedRecord,
@@ -17,9 +18,9 @@ from trainer.records import (
     Storage,
     TrainRecord,
     attempt_path,
-    code_digest,
     read_result,
     read_segments,
+    read_superseded,
     trial_path,
 )
 
@@ -50,27 +51,35 @@ class Verification:
         return any(finding.kind == "drift" for finding in self.findings)
 
 
-def verify(storage: Storage, table: TableLike, *, num_threads: int = 8) -> Verification:
-    """Check every cell: seals, the spec behind the id, IoUs from counts, the history, weights, digests of attempts."""
+def verify(storage: Storage, table: TableLike, *, here: HereLike | None = None, num_threads: int = 8) -> Verification:
+    """Check every cell: seals, the spec behind the id, IoUs from counts, the history, weights, digests of attempts.
+
+    Args:
+        here: the machine whose code, images, weights and libraries are compared with those of the trials, in notes.
+    """
     cells: dict[str, CellLike] = {cell.trial_id: cell for cell in table.cells()}
     with ThreadPoolExecutor(num_threads) as pool:
-        looked = list(pool.map(lambda trial_id: _verify_trial(storage, trial_id), cells))
+        looked = list(pool.map(lambda cell: _verify_trial(storage, cell, here), cells.values()))
     findings = [finding for _, _, found in looked for finding in found]
     num_done = sum(is_done for is_done, _, _ in looked)
     return Verification(num_done, len(looked) - num_done, sum(count for _, count, _ in looked), tuple(findings))
 
 
-def _verify_trial(storage: Storage, trial_id: str) -> tuple[bool, int, list[Finding]]:
+def _verify_trial(storage: Storage, cell: CellLike, here: HereLike | None) -> tuple[bool, int, list[Finding]]:
+    trial_id = cell.trial_id
+    aside = [Finding("note", trial_id, text) for text in _notes_of_superseded(storage, trial_id)]
     try:
         result = read_result(storage, trial_id)
     except DamagedRecord as error:
-        return False, 0, [Finding("drift", trial_id, str(error))]
+        return False, 0, [Finding("drift", trial_id, str(error)), *aside]
     if result is None:
-        return False, 0, []
+        return False, 0, aside
     doubts = [*_doubts_of_numbers(result), *_doubts_of_history(storage, result), *_doubts_of_weights(storage, result)]
-    notes = list(_notes(storage, result))
+    notes = list(_notes_of_origin(storage, result))
+    if here is not None:
+        notes += _notes_of_freshness(judge(storage, cell.spec, result, here))
     found = [Finding("drift", trial_id, text) for text in doubts] + [Finding("note", trial_id, text) for text in notes]
-    return True, len(result.evaluations), found
+    return True, len(result.evaluations), [*found, *aside]
 
 
 def _doubts_of_numbers(result: Result) -> Iterator[str]:
@@ -119,8 +128,24 @@ def _doubts_of_weights(storage: Storage, result: Result) -> Iterator[str]:
         yield f"{storage.locate(path)} is not what the trial ended with (its sha256 does not fit)"
 
 
-def _notes(storage: Storage, result: Result) -> Iterator[str]:
-    """What a reader of the number should know: mixed origins, and other code than is here."""
+def _notes_of_superseded(storage: Storage, trial_id: str) -> Iterator[str]:
+    """What was set aside carries no number of the table; it is read all the same, so that rot is noticed."""
+    results, damage = read_superseded(storage, trial_id)
+    yield from damage
+    for old in results:
+        doubts = [*_doubts_of_numbers(old), *_doubts_of_history(storage, old)]
+        yield f"a result of attempt {old.attempt} was set aside" + (f", and is in doubt: {doubts[0]}" if doubts else "")
+
+
+def _notes_of_freshness(found: Freshness) -> Iterator[str]:
+    if found.text:
+        yield f"stale: {found.text}"
+    if found.accepted:
+        yield f"accepted: {'; '.join(change.text for change in found.accepted)}"
+
+
+def _notes_of_origin(storage: Storage, result: Result) -> Iterator[str]:
+    """What a reader of the number should know of its attempts: mixed origins, and manifests that are gone."""
     for attempt in dict.fromkeys((*(segment.attempt for segment in result.segments), result.attempt)):
         try:
             manifest = Manifest.find(storage, attempt_path(result.trial_id, attempt, "manifest.json"))
@@ -131,8 +156,6 @@ def _notes(storage: Storage, result: Result) -> Iterator[str]:
             yield f"attempt {attempt} left no manifest: where it ran is not known"
         elif changed := _changed(manifest, result):
             yield f"attempt {attempt} ran on another {changed} than the last one (--accept-change)"
-    if result.digests.code != code_digest():
-        yield f"made by other code ({result.digests.code[:12]}) than is here ({code_digest()[:12]})"
 
 
 def _changed(manifest: Manifest, result: Result) -> str:

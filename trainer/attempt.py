@@ -24,10 +24,9 @@ from trainer.host import Host
 from trainer.journal import Journal
 from trainer.keeper import StorageKeeper
 from trainer.loop import Cadence, train
-from trainer.machine import allow_tf32, choose_device, device_name, make_deterministic, versions
+from trainer.machine import allow_tf32, choose_device, device_name, keep_freed_memory, make_deterministic, versions
 from trainer.methods.base import phase_at
 from trainer.models.recompute import recompute_activations
-from trainer.preview import picture_row, png_of, scale_for
 from trainer.records import (
     Commit,
     DamagedRecord,
@@ -95,6 +94,7 @@ class Attempt:
         started = time.monotonic()
         device = choose_device(self.options)
         torch.set_num_threads(self.options.threads)
+        keep_freed_memory()
         make_deterministic(self.options.deterministic)
         train_images, eval_images, split = open_data(
             self.spec, Path(self.options.data), cache_folder(self.options.cache)
@@ -218,17 +218,11 @@ class Attempt:
     def _finish(self, trial: Trial, keeper: StorageKeeper, class_names: tuple[str, ...]) -> None:
         """Write what is kept, then the result, last of all."""
         trial_id = self.spec.trial_id
-        weights = to_bytes(weights_of(trial))  # before the pictures, which move a teacher's batch statistics
-        step = self.spec.num_steps
-        pictures = trial.method.pictures(trial.networks, trial.streams.at(step), step)
         if rank() != 0:
             return
-        if pictures:
-            row = picture_row(pictures)
-            png = png_of([row], scale=scale_for(row[0][1].shape[1]))
-            self.storage.write(trial_path(trial_id, "preview.png"), png)
         weights_digest = None
         if self.options.keep != "nothing":
+            weights = to_bytes(weights_of(trial))
             self.storage.write(trial_path(trial_id, "weights.pt"), weights)
             weights_digest = seal_of(weights).sha256_of_file
         result = Result(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 import torch
@@ -12,16 +13,31 @@ from torch import Tensor
 from trainer.errors import SetupError
 
 T = TypeVar("T")
+_IS_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+def _has_group() -> bool:
+    return dist.is_available() and dist.is_initialized() and not _IS_ALONE.get()
 
 
 def world_size() -> int:
     """Number of ranks; 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _has_group() else 1
 
 
 def rank() -> int:
     """This process's rank; 0 without a process group."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _has_group() else 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """As if there were no group: what one rank does here it does without a word to the others, on whole batches."""
+    token = _IS_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _IS_ALONE.reset(token)
 
 
 def global_sum(value: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.cache import CachedSplit
-from trainer.data.streams import PIXELS_AT_ONCE, on_device
+from trainer.data.streams import PIXELS_AT_ONCE, on_device, pinned_for
 from trainer.distributed import global_sum, rank, world_size
-from trainer.metrics import confusion_of
+from trainer.metrics import confusion_of, most_likely
 
 Predict = Callable[[nn.Module, Tensor], Tensor]
 """A network and images [N, 3, H, W] in [0, 1] to the class of every pixel, [N, H, W] int64."""
@@ -19,13 +19,13 @@ Predict = Callable[[nn.Module, Tensor], Tensor]
 
 def predict_whole(network: nn.Module, image: Tensor) -> Tensor:
     """The arg-max of what the network says of whole images."""
-    prediction: Tensor = network(image).argmax(dim=1)
+    prediction: Tensor = most_likely(network(image))
     return prediction
 
 
 def predict_sliding(network: nn.Module, image: Tensor, *, window: tuple[int, int], overlap: float) -> Tensor:
     """The arg-max of the mean over windows of what the network says; see `mean_over_windows`."""
-    return mean_over_windows(lambda part: network(part).softmax(dim=1), image, window, overlap).argmax(dim=1)
+    return most_likely(mean_over_windows(lambda part: network(part).softmax(dim=1), image, window, overlap))
 
 
 def mean_over_windows(
@@ -87,8 +87,8 @@ def evaluate(
     was_training = network.training
     network.eval()
     for part in _batches(np.flatnonzero(images.has_label)[rank() :: world_size()], images):
-        label = torch.from_numpy(images.labels(part)).to(device).long()
-        image = on_device(torch.from_numpy(images.images(part)), device, dtype)
+        label = pinned_for(device, images.labels(part)).to(device, non_blocking=True).long()
+        image = on_device(pinned_for(device, images.images(part)), device, dtype)
         confusion += confusion_of(predict(network, image), label, num_classes)
         alive()
     network.train(was_training)

@@ -1,5 +1,6 @@
 """Makes an attempt's progress safe in storage: the Keeper that `run.py` gives the loop."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -8,16 +9,20 @@ from trainer.checkpoint import prune, seal_checkpoint, write_state
 from trainer.data.pool_labels import PoolLabels
 from trainer.distributed import rank, world_size
 from trainer.journal import Journal, ScalarWindow
-from trainer.records import Commit, Digests, Storage, attempt_path, trial_path, write_segment
+from trainer.records import Commit, Digests, Storage, attempt_path, preview_name, trial_path, write_segment
 from trainer.rounds import labels_of_round, remove_labels
-from trainer.spec import TrialSpec
+from trainer.spec import RunOptions, TrialSpec
 from trainer.trial import Keeper, Trial
+from trainer.trial_preview import preview_png
+
+_LOG = logging.getLogger("mixgrid")
 
 
 class Owner(Protocol):
     """What a keeper needs of the attempt it keeps."""
 
     spec: TrialSpec
+    options: RunOptions
     storage: Storage
     name: str
     step: int
@@ -79,6 +84,19 @@ class StorageKeeper(Keeper):
         self._committed.append(step)
         self._committed = prune(storage, trial_id, attempt.name, self._committed)
         attempt.write_log()
+
+    def draw(self, step: int) -> None:
+        """Write a picture of the networks; whatever keeps it from being drawn or written is said and not raised."""
+        if rank() != 0 or not self._attempt.options.previews:
+            return
+        try:
+            png = preview_png(self._trial, step)
+            self._attempt.storage.write(
+                attempt_path(self._trial.spec.trial_id, self._attempt.name, preview_name(step)), png
+            )
+        except Exception as error:  # a picture is no reason to lose a trial
+            _LOG.warning("no picture after step %d: %s: %s", step, type(error).__name__, error)
+        self.alive()
 
     def labels_of_round(self, step: int, make: Callable[[], PoolLabels]) -> PoolLabels:
         """Those kept in storage, else made now and kept."""

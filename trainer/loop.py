@@ -69,6 +69,7 @@ def train(trial: Trial, keeper: Keeper, host: Host, cadence: Cadence, first_step
                 keeper.journal.evaluation(record)
                 if phase.keeps_best:
                     trial.remember(record)
+            keeper.draw(done)
         stopping = is_due(done, cadence.log) and agree(rank() == 0 and host.stop_requested(done), trial.device)
         if is_due(done, cadence.checkpoint) or is_last or stopping:
             keeper.window.check(done)

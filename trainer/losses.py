@@ -49,7 +49,7 @@ def supervised_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 def pixel_mean(loss: Tensor, weight: Tensor) -> Tensor:
     """Mean of weight x loss over all pixels of the global batch; both [N, H, W], weight broadcastable."""
-    count = torch.tensor(float(loss.numel()), dtype=loss.dtype, device=loss.device)
+    count = loss.new_full((), loss.numel())  # filled on the device: a copy from the host would wait for it
     return global_mean((weight * loss).sum(), count)
 
 
@@ -76,7 +76,7 @@ def binary_cross_entropy_map(logits: Tensor, target: float) -> Tensor:
 
 def batch_mean(value: Tensor) -> Tensor:
     """Mean over the global batch of a detached tensor: sums and counts over ranks, one division."""
-    count = torch.tensor(float(value.numel()), dtype=value.dtype, device=value.device)
+    count = value.new_full((), value.numel())
     return global_sum(value.sum()) / global_sum(count)
 
 

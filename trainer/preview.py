@@ -1,33 +1,32 @@
-"""Pictures of what a mixing method does: images a and b, what the teacher sees in them, the mask and the mix."""
+"""Pictures of what a mixing method does, and of what networks make of cached images, as rows of panels."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainer.data.cache import CachedSplit
+from trainer.data.resizing import Array
+from trainer.data.streams import on_device
 from trainer.distributed import next_of_global_batch
+from trainer.drawing import Panel, colored, errors_on, small_image, small_map, wrong_share
+from trainer.evaluate import Predict
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.masks import MaskFn
 from trainer.methods.mix import blend
 from trainer.randomness import key_of, sample_keys
-
-_GAP = 6
-_TITLE_HEIGHT = 16
-_VOID_COLOR = (0, 0, 0)
 
 
 def mix_panels(
     images: Tensor,
     class_maps: Tensor,
     masks: Sequence[tuple[str, MaskFn]],
-    palette: np.ndarray,
+    palette: Array,
     *,
     seed: int,
     step: int,
-) -> list[list[tuple[str, np.ndarray]]]:
+) -> list[list[Panel]]:
     """Rows of titled pictures, uint8 [H, W, 3]: the pair and its class maps, then each method's mask and mix.
 
     Args:
@@ -40,10 +39,10 @@ def mix_panels(
     keys = sample_keys(batch_key, torch.arange(2))
     legal = torch.where(class_maps == IGNORE_INDEX, 0, class_maps)
     top = [
-        ("image a", _image(images[0])),
-        ("image b", _image(images[1])),
-        ("classes of a", _colors(class_maps[0], palette)),
-        ("classes of b", _colors(class_maps[1], palette)),
+        ("image a", as_pixels(images[0])),
+        ("image b", as_pixels(images[1])),
+        ("classes of a", colored(as_map(class_maps[0]), palette)),
+        ("classes of b", colored(as_map(class_maps[1]), palette)),
     ]
     rows = [top]
     for title, mask in masks:
@@ -54,53 +53,70 @@ def mix_panels(
         rows.append(
             [
                 (f"{title}: mask (white keeps a, {area:.0%})", _mask(mix_mask[0])),
-                (f"{title}: a onto b", _image(mixed[0])),
-                (f"{title}: mixed classes", _colors(mixed_map[0], palette)),
-                (f"{title}: b onto a", _image(mixed[1])),
+                (f"{title}: a onto b", as_pixels(mixed[0])),
+                (f"{title}: mixed classes", colored(as_map(mixed_map[0]), palette)),
+                (f"{title}: b onto a", as_pixels(mixed[1])),
             ]
         )
     return rows
 
 
-def png_of(rows: Sequence[Sequence[tuple[str, np.ndarray]]], *, scale: int = 1) -> bytes:
-    """Draw titled pictures as one PNG; `scale` enlarges each pixel."""
-    height, width = (scale * side for side in rows[0][0][1].shape[:2])
-    columns = max(len(row) for row in rows)
-    cell = (width + _GAP, height + _TITLE_HEIGHT + _GAP)
-    sheet = Image.new("RGB", (columns * cell[0] + _GAP, len(rows) * cell[1] + _GAP), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row_number, row in enumerate(rows):
-        for column, (title, picture) in enumerate(row):
-            left, top = _GAP + column * cell[0], _GAP + row_number * cell[1]
-            pen.text((left, top), title, fill="black")
-            enlarged = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (left, top + _TITLE_HEIGHT))
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
-    return buffer.getvalue()
+def as_pixels(image: Tensor) -> Array:
+    """An image [3, H, W] in [0, 1] as [H, W, 3] uint8."""
+    pixels: Array = (image.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return pixels
 
 
-def scale_for(width: int) -> int:
-    """How much to enlarge pictures of a width so that titles fit below 320 pixels and above."""
-    return max(1, -(-256 // width))
+def as_map(class_map: Tensor) -> Array:
+    """A class map [H, W] as uint8."""
+    pixels: Array = class_map.byte().cpu().numpy()
+    return pixels
 
 
-def picture_row(pictures: Sequence[tuple[str, Tensor]]) -> list[tuple[str, np.ndarray]]:
-    """Titled images [3, H, W] in [0, 1] as a row of pictures."""
-    return [(title, _image(image.detach().float())) for title, image in pictures]
+def _mask(mix_mask: Tensor) -> Array:
+    pixels: Array = (mix_mask[0] * 255).byte().cpu().numpy()[:, :, None].repeat(3, axis=2)
+    return pixels
 
 
-def _image(image: Tensor) -> np.ndarray:
-    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+# --- predictions --------------------------------------------------------------------------------------------------
 
 
-def _mask(mix_mask: Tensor) -> np.ndarray:
-    return (mix_mask[0] * 255).byte().cpu().numpy()[:, :, None].repeat(3, axis=2)
+def spread_over(images: CachedSplit, num_images: int) -> list[int]:
+    """Places of labelled images of a split, spread evenly over it: always the same, and no place twice."""
+    labeled = np.flatnonzero(images.has_label)
+    count = min(num_images, len(labeled))
+    return [int(labeled[(2 * part + 1) * len(labeled) // (2 * count)]) for part in range(count)]
 
 
-def _colors(class_map: Tensor, palette: np.ndarray) -> np.ndarray:
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[: len(palette)] = palette
-    table[IGNORE_INDEX] = _VOID_COLOR
-    colors: np.ndarray = table[class_map.cpu().numpy()]
-    return colors
+def predictor_on(
+    images: CachedSplit, predict: Predict, *, device: torch.device, dtype: torch.dtype
+) -> Callable[[nn.Module, int], Array]:
+    """What says of a network and a place in a split the class of every pixel, [H, W] uint8, as evaluation does.
+
+    The network is in eval mode for as long, and in its own mode again afterwards, come what may.
+    """
+
+    @torch.no_grad()
+    def class_map_of(network: nn.Module, place: int) -> Array:
+        was_training = network.training
+        network.eval()
+        try:
+            image = on_device(torch.from_numpy(images.images([place])), device, dtype)
+            return as_map(predict(network, image)[0])
+        finally:
+            network.train(was_training)
+
+    return class_map_of
+
+
+def truth_panels(name: str, image: Array, label: Array, palette: Array) -> list[Panel]:
+    """An image [H, W, 3] and its label [H, W], both small."""
+    return [(name, small_image(image)), ("truth", colored(small_map(label), palette))]
+
+
+def prediction_panels(title: str, image: Array, label: Array, prediction: Array, palette: Array) -> list[Panel]:
+    """A prediction [H, W] for an image, and its errors against the label, both small."""
+    small_prediction = small_map(prediction)
+    errors = errors_on(small_image(image), small_map(label), small_prediction)
+    wrong = wrong_share(label, prediction)
+    return [(title, colored(small_prediction, palette)), (f"{title}: {wrong:.1%} wrong", errors)]

@@ -8,19 +8,22 @@ cut, edited or rotted is a `DamagedRecord`, never a number.
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import pyarrow.fs as arrow_fs
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.consistency import refuse_other_ious, refuse_other_judgements, refuse_other_sizes
-from trainer.remote import advice, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
+from trainer.counts import cut_counts, do_numbers_follow
+from trainer.remote import advice, arrow_fs, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
+from trainer.seals import BrokenSeal, sealed, unsealed
 from trainer.spec import ClassNames, TrialSpec
 
 # --- storage ------------------------------------------------------------------------------------------------------
@@ -42,8 +45,8 @@ class Storage:
             remote = open_remote(url)
             self._filesystem, self._root, self._secrets = remote.filesystem, remote.root, remote.secrets
         else:
-            self._filesystem, self._root = arrow_fs.LocalFileSystem(), str(Path(url).expanduser().absolute())
-        self.is_local = isinstance(self._filesystem, arrow_fs.LocalFileSystem)
+            self._filesystem, self._root = arrow_fs().LocalFileSystem(), str(Path(url).expanduser().absolute())
+        self.is_local = isinstance(self._filesystem, arrow_fs().LocalFileSystem)
 
     @property
     def name(self) -> str:
@@ -93,7 +96,7 @@ class Storage:
 
     def names(self, path: str) -> list[str]:
         """Sorted names of the files and folders directly below `path`; empty where there is no such folder."""
-        selector = arrow_fs.FileSelector(self._full(path), allow_not_found=True)
+        selector = arrow_fs().FileSelector(self._full(path), allow_not_found=True)
         try:
             with self._asking("list", path):
                 names = sorted(info.base_name for info in self._filesystem.get_file_info(selector))
@@ -107,18 +110,18 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
-        return bool(self._look_at(path).type != arrow_fs.FileType.NotFound)
+        return bool(self._look_at(path).type != arrow_fs().FileType.NotFound)
 
     def modified(self, path: str) -> float:
         """Time of the last change by the storage's clock, in unix seconds; 0 where there is nothing."""
         info = self._look_at(path)
         return info.mtime_ns / 1e9 if info.mtime_ns else 0.0
 
-    def _look_at(self, path: str) -> arrow_fs.FileInfo:
+    def _look_at(self, path: str) -> Any:
         full = self._full(path)
         with self._asking("look at", path):
             info = self._filesystem.get_file_info(full)
-        if info.type == arrow_fs.FileType.NotFound:
+        if info.type == arrow_fs().FileType.NotFound:
             self._confirm("look at", path)
         return info
 
@@ -134,7 +137,7 @@ class Storage:
         """Remove a file or a whole folder; nothing happens where there is none."""
         full = self._full(path)
         with suppress(FileNotFoundError, NotADirectoryError), self._asking("remove", path):
-            if self._filesystem.get_file_info(full).type == arrow_fs.FileType.Directory:
+            if self._filesystem.get_file_info(full).type == arrow_fs().FileType.Directory:
                 self._filesystem.delete_dir(full)
             else:
                 self._filesystem.delete_file(full)
@@ -192,7 +195,7 @@ class DamagedRecord(ValueError):  # noqa: N818  (it names what was found, not th
     """A record whose content does not fit its seal or its schema."""
 
 
-RecordT = TypeVar("RecordT", bound="Record")
+T = TypeVar("T")
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 """What is counted: a number that every reader can hold."""
 FileWord = Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -206,22 +209,15 @@ class Record(BaseModel):
 
     def sealed(self) -> bytes:
         """JSON bytes with the digest of everything else under "sha256"."""
-        body = self.model_dump(mode="json")
-        return (json.dumps({**body, "sha256": _sha256(_canonical(body))}, indent=1, sort_keys=True) + "\n").encode()
+        return sealed(self.model_dump(mode="json"))
 
     @classmethod
     def opened(cls, content: bytes, *, where: str) -> Self:
         """Read sealed bytes. Raises: DamagedRecord naming `where`."""
         try:
-            body = json.loads(content)
-            seal = body.pop("sha256")
-            text = _canonical(body)
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-            raise DamagedRecord(f"{where} is not a sealed record: {error}") from error
-        if seal != _sha256(text):
-            raise DamagedRecord(f"{where} was changed after it was written (its sha256 does not fit)")
-        try:
-            return cls.model_validate_json(text, strict=True)  # strict: "5" and true are no numbers
+            return cls.model_validate_json(unsealed(content), strict=True)  # strict: "5" and true are no numbers
+        except BrokenSeal as error:
+            raise DamagedRecord(f"{where} {error}") from error
         except ValidationError as error:
             raise DamagedRecord(f"{where} does not fit its schema: {error}") from error
 
@@ -238,14 +234,6 @@ class Record(BaseModel):
             return None
 
 
-def _canonical(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class TrainRecord(Record):
     """Means of the training scalars since the record before, at `step` updates done; `time` in unix seconds."""
 
@@ -255,29 +243,41 @@ class TrainRecord(Record):
     scalars: dict[str, float]
 
 
-class EvaluationRecord(Record):
-    """One network judged after `step` updates.
+class Judgement(Record):
+    """What one network was found to be after `step` updates, without the counts it follows from.
 
-    `confusion` [C][C] counts pixels, rows truth, columns prediction; `class_iou` [C] in [0, 1] with None where a class
-    is in neither; `mean_iou` is the mean over the others; `eval_size` is (height, width) of what was compared. Numbers
-    that do not follow from the counts make no record.
+    `class_iou` [C] in [0, 1] with None where a class is in neither truth nor prediction; `mean_iou` is the mean over
+    the others; `eval_size` is (height, width) of what was compared.
     """
 
     kind: Literal["evaluation"] = "evaluation"
     step: Whole
     time: float
     network: Literal["student", "teacher"]
-    confusion: tuple[tuple[Whole, ...], ...]
     class_iou: tuple[float | None, ...]
     mean_iou: float | None
     num_undefined: Whole
     eval_size: tuple[Whole, Whole]
 
     @model_validator(mode="after")
-    def _numbers_follow_from_counts(self) -> Self:
-        refuse_other_ious(self.confusion, self.class_iou, self.mean_iou)
+    def _undefined_classes_are_counted(self) -> Self:
         if self.num_undefined != self.class_iou.count(None):
             raise ValueError(f"num_undefined {self.num_undefined} is not the number of classes without an IoU")
+        return self
+
+
+class EvaluationRecord(Judgement):
+    """One network judged after `step` updates, and the counts behind it.
+
+    `confusion` [C][C] counts pixels, rows truth, columns prediction. Numbers that do not follow from the counts make
+    no record.
+    """
+
+    confusion: tuple[tuple[Whole, ...], ...]
+
+    @model_validator(mode="after")
+    def _numbers_follow_from_counts(self) -> Self:
+        refuse_other_ious(self.confusion, self.class_iou, self.mean_iou)
         return self
 
 
@@ -359,8 +359,8 @@ class RoundLabels(Record):
     about: dict[str, Any]
 
 
-class Result(Record):
-    """The last thing a trial writes: it is done. `evaluations` hold every judgement of its history."""
+class Finished(Record):
+    """What a trial that is done says of itself, its evaluations left out."""
 
     trial_id: str
     attempt: FileWord
@@ -370,9 +370,20 @@ class Result(Record):
     spec: dict[str, Any]
     class_names: ClassNames
     digests: Digests
-    evaluations: tuple[EvaluationRecord, ...]
     segments: tuple[Segment, ...]
     weights_sha256: str | None
+
+
+class Result(Finished):
+    """The last thing a trial writes: it is done. `evaluations` hold every judgement of its history."""
+
+    evaluations: tuple[EvaluationRecord, ...]
+
+
+class ResultInBrief(Finished):
+    """A result without its counts: what plans and tables are made of."""
+
+    evaluations: tuple[Judgement, ...]
 
 
 FailureReason = Literal["non_finite_loss", "bad_spec_or_data", "out_of_memory", "error"]
@@ -389,6 +400,23 @@ class Failure(Record):
     trace_tail: str
     step: Whole
     failed: float
+
+
+class AcceptedChange(Record):
+    """What somebody let stand: by name, the digests and versions that are no longer those a result was made with."""
+
+    attempt: FileWord
+    accepted: float
+    by: str
+    why: str
+    facts: dict[str, str]
+
+
+class Acceptance(Record):
+    """All that was accepted of the results of a trial; a change holds for the result of its attempt alone."""
+
+    trial_id: str
+    changes: tuple[AcceptedChange, ...]
 
 
 class Ending(Record):
@@ -430,9 +458,14 @@ class DriverRecord(Record):
 # --- names --------------------------------------------------------------------------------------------------------
 
 
+def is_trial_id(word: str) -> bool:
+    """Whether a word may name the folder of a trial."""
+    return bool(word) and all(c.isalnum() or c in "-_" for c in word)
+
+
 def trial_path(trial_id: str, *parts: str) -> str:
     """The path of something a trial leaves. Raises: ValueError where an id could leave its folder."""
-    if not trial_id or not all(c.isalnum() or c in "-_" for c in trial_id):
+    if not is_trial_id(trial_id):
         raise ValueError(f"{trial_id!r} is no trial id")
     return "/".join(("trials", trial_id, *parts))
 
@@ -464,7 +497,36 @@ def segment_name(step: int) -> str:
     return f"metrics-{step:08d}.jsonl"
 
 
+def preview_name(step: int) -> str:
+    """The picture of an attempt's networks after `step` updates."""
+    return f"preview-{step:08d}.png"
+
+
+_NAMED_BY_STEP = re.compile(r"(metrics|preview)-(\d{8,18})\.(jsonl|png)")
+
+
+def step_in(name: str, kind: Literal["metrics", "preview"]) -> int | None:
+    """The step in the name of a segment or a picture; None for the name of anything else."""
+    match = _NAMED_BY_STEP.fullmatch(name)
+    return int(match[2]) if match is not None and match[1] == kind else None
+
+
+def step_of_segment(file: str) -> int:
+    """The step that a file of metric records goes up to; 0 for a name of another kind."""
+    digits = file.removeprefix("metrics-").removesuffix(".jsonl")
+    return int(digits) if digits.isascii() and digits.isdigit() and file == segment_name(int(digits[:18])) else 0
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_each(
+    storage: Storage, read: Callable[[str], T], trial_ids: Iterable[str], *, num_threads: int | None = None
+) -> dict[str, T]:
+    """What `read` gives for each trial, side by side: many at a time where each answer has to be waited for."""
+    unique = list(dict.fromkeys(trial_ids))
+    with ThreadPoolExecutor(num_threads or (4 if storage.is_local else 32)) as pool:
+        return dict(zip(unique, pool.map(read, unique), strict=True))
 
 
 def labels_path(trial_id: str, step: int, sha256: str, suffix: str) -> str:
@@ -534,6 +596,19 @@ def read_segments(
     storage: Storage, trial_id: str, segments: Sequence[Segment]
 ) -> Iterator[TrainRecord | EvaluationRecord]:
     """The metric records of a history, in order of steps. Raises: DamagedRecord."""
+    return _read_lines(storage, trial_id, segments, lambda line: True)
+
+
+def read_train_records(storage: Storage, trial_id: str, segments: Sequence[Segment]) -> Iterator[TrainRecord]:
+    """As `read_segments`, without the evaluations, whose lines are not looked into. Raises: DamagedRecord."""
+    for record in _read_lines(storage, trial_id, segments, lambda line: _EVALUATION not in line):
+        if isinstance(record, TrainRecord):
+            yield record
+
+
+def _read_lines(
+    storage: Storage, trial_id: str, segments: Sequence[Segment], is_wanted: Callable[[bytes], bool]
+) -> Iterator[TrainRecord | EvaluationRecord]:
     step = 0
     for segment in segments:
         path = attempt_path(trial_id, segment.attempt, segment.file)
@@ -543,16 +618,41 @@ def read_segments(
             raise DamagedRecord(f"{storage.locate(path)} is gone, but a checkpoint or result counts on it") from error
         if hashlib.sha256(content).hexdigest() != segment.sha256_of_file:
             raise DamagedRecord(f"{storage.locate(path)} was changed after it was written")
-        for record in _records_in(content, where=storage.locate(path)):
+        wanted = filter(is_wanted, content.splitlines())
+        for record in _records_in(wanted, where=storage.locate(path)):
             if record.step < step:
                 raise DamagedRecord(f"{storage.locate(path)} goes back from step {step} to {record.step}")
             step = record.step
             yield record
 
 
-def _records_in(content: bytes, *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
+def find_previews(
+    storage: Storage, trial_id: str, segments: Sequence[Segment], *, passed_over: int = 0
+) -> dict[int, str]:
+    """The paths of the pictures that belong to a history, by step.
+
+    A picture counts as the records of its step do: an attempt's pictures up to each of its segments, from the segment
+    before on. `passed_over` leaves out those of so many first segments.
+    """
+    names = {attempt: storage.names(attempt_path(trial_id, attempt)) for attempt in {s.attempt for s in segments}}
+    found: dict[int, str] = {}
+    first = 0
+    for number, segment in enumerate(segments):
+        last = step_in(segment.file, "metrics") or first
+        for name in names[segment.attempt] if number >= passed_over else ():
+            step = step_in(name, "preview")
+            if step is not None and first < step <= last:
+                found[step] = attempt_path(trial_id, segment.attempt, name)
+        first = last
+    return found
+
+
+_EVALUATION = b'"kind": "evaluation"'
+
+
+def _records_in(lines: Iterable[bytes], *, where: str) -> Iterator[TrainRecord | EvaluationRecord]:
     try:
-        for line in content.splitlines():
+        for line in lines:
             yield _METRIC_RECORD.validate_json(line, strict=True)
     except ValidationError as error:
         raise DamagedRecord(f"{where} holds what is no metric record: {error}") from error
@@ -577,11 +677,11 @@ def trial_state(storage: Storage, trial_id: str) -> TrialState:
     return read_trial(storage, trial_id)[0]
 
 
-def read_trial(storage: Storage, trial_id: str) -> tuple[TrialState, Result | None]:
+def read_trial(storage: Storage, trial_id: str) -> tuple[TrialState, ResultInBrief | None]:
     """The state of a trial, and its result where it is done: one look at storage, so that both say the same."""
     detail = ""
     try:
-        result = read_result(storage, trial_id)
+        result = read_brief(storage, trial_id)
     except DamagedRecord as error:
         result, detail = None, f"result not accepted: {error}"
     if result is not None:
@@ -604,6 +704,8 @@ def last_words(storage: Storage, trial_id: str) -> str:
     if words:
         first = words[0]  # the other ranks most likely only noticed
         return f"{_ENDINGS[first.kind]} (rank {first.rank}): {first.message}" if first.message else _ENDINGS[first.kind]
+    if storage.exists(superseded_path(trial_id, attempts[-1])):
+        return f"its result of attempt {attempts[-1]} was set aside, to be trained again"
     progress = read_progress(storage, trial_id, attempts[-1])
     at = f" near step {progress.step}" if progress else ""
     return f"attempt {attempts[-1]} ended{at} without a word: killed, or its machine was lost"
@@ -643,8 +745,58 @@ def read_result(storage: Storage, trial_id: str) -> Result | None:
     Raises: DamagedRecord, also for another trial's result and for one that contradicts itself or its spec.
     """
     result = Result.find(storage, trial_path(trial_id, "result.json"))
-    if result is None:
+    if result is not None:
+        _refuse_strange(result, result.evaluations, trial_id)
+    return result
+
+
+def read_brief(storage: Storage, trial_id: str) -> ResultInBrief | None:
+    """As `read_result`, without the counts: they are looked at all the same, in a third of the time.
+
+    What this process has accepted before is not looked at again while its bytes are the same.
+    """
+    try:
+        content = storage.read(trial_path(trial_id, "result.json"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    key = trial_id, hashlib.sha256(content).digest()
+    if key not in _ACCEPTED:
+        brief = _brief_at_sight(content, trial_id)
+        if brief is None:
+            result = read_result(storage, trial_id)
+            return None if result is None else _brief_of(result)
+        if len(_ACCEPTED) >= _MOST_ACCEPTED:
+            _ACCEPTED.clear()
+        _ACCEPTED[key] = brief
+    return _ACCEPTED[key]
+
+
+_ACCEPTED: dict[tuple[str, bytes], ResultInBrief] = {}
+_MOST_ACCEPTED = 10_000
+
+
+def _brief_at_sight(content: bytes, trial_id: str) -> ResultInBrief | None:
+    """A result without its counts, where it is plain to see that nothing is wrong with it; else None."""
+    with suppress(BrokenSeal, ValidationError, DamagedRecord):
+        rest, texts = cut_counts(unsealed(content))
+        brief = ResultInBrief.model_validate_json(rest, strict=True)
+        judged = brief.evaluations
+        _refuse_strange(brief, judged, trial_id)
+        ious, means = [record.class_iou for record in judged], [record.mean_iou for record in judged]
+        return brief if do_numbers_follow(texts, len(brief.class_names), ious, means) else None
+    return None
+
+
+def _brief_of(result: Result) -> ResultInBrief:
+    """Leave the counts out of a result."""
+    evaluations = tuple(
+        Judgement(**{name: getattr(record, name) for name in Judgement.model_fields}) for record in result.evaluations
+    )
+    return ResultInBrief(**{name: getattr(result, name) for name in Finished.model_fields}, evaluations=evaluations)
+
+
+def _refuse_strange(result: Finished, evaluations: Sequence[Judgement], trial_id: str) -> None:
+    """Raises: DamagedRecord for a result that is another trial's or contradicts its spec."""
     try:
         spec = TrialSpec.model_validate(result.spec)
     except ValidationError as error:
@@ -653,12 +805,11 @@ def read_result(storage: Storage, trial_id: str) -> Result | None:
         raise DamagedRecord(f"the result in the folder of {trial_id} belongs to {spec.trial_id}")
     if result.num_steps != spec.num_steps:
         raise DamagedRecord(f"the result of {trial_id} is after {result.num_steps} steps, its spec {spec.num_steps}")
-    refuse_contradictions(result.evaluations, result.class_names, spec, until=spec.num_steps)
-    return result
+    refuse_contradictions(evaluations, result.class_names, spec, until=spec.num_steps)
 
 
 def refuse_contradictions(
-    evaluations: Sequence[EvaluationRecord], class_names: Sequence[str], spec: TrialSpec, *, until: int
+    evaluations: Sequence[Judgement], class_names: Sequence[str], spec: TrialSpec, *, until: int
 ) -> None:
     """Raises: DamagedRecord where evaluations of a trial's first `until` updates cannot be those its spec asks for."""
     try:
@@ -679,10 +830,41 @@ def read_failure(storage: Storage, trial_id: str) -> Failure | None:
     return None
 
 
+def superseded_path(trial_id: str, attempt: str) -> str:
+    """Where the result of an attempt lies that was set aside for a new one: byte for byte the result.json it was."""
+    return trial_path(trial_id, "superseded", f"{attempt}.json")
+
+
+def read_superseded(storage: Storage, trial_id: str) -> tuple[list[Result], list[str]]:
+    """The results of a trial that were set aside, by attempt, and a line for each that cannot be read."""
+    results, damage = [], []
+    for name in storage.names(trial_path(trial_id, "superseded")):
+        path = trial_path(trial_id, "superseded", name)
+        try:
+            result = Result.find(storage, path)
+            if result is not None and (result.trial_id, f"{result.attempt}.json") != (trial_id, name):
+                raise DamagedRecord(f"{storage.locate(path)} is that of {result.trial_id}, {result.attempt}")
+        except DamagedRecord as error:
+            damage.append(f"superseded result not accepted: {error}")
+        else:
+            results += [] if result is None else [result]
+    return results, damage
+
+
+def read_accepted(storage: Storage, trial_id: str) -> tuple[AcceptedChange, ...]:
+    """What was accepted of a trial's results, oldest first; a damaged record or another trial's accepts nothing."""
+    with suppress(DamagedRecord):
+        acceptance = Acceptance.find(storage, trial_path(trial_id, "accepted.json"))
+        return acceptance.changes if acceptance is not None and acceptance.trial_id == trial_id else ()
+    return ()
+
+
 # Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
 _NOT_DECIDING = {
     "checkpoint.py",
     "consistency.py",
+    "counts.py",
+    "drawing.py",
     "errors.py",
     "fitting.py",
     "host.py",
@@ -690,11 +872,16 @@ _NOT_DECIDING = {
     "keeper.py",
     "mask_statistics.py",
     "options.py",
+    "palettes.py",
+    "predicting.py",
     "preview.py",
     "records.py",
     "telling.py",
+    "trained.py",
+    "trial_preview.py",
     "remote.py",
     "run.py",
+    "seals.py",
     "watchdog.py",
 }
 

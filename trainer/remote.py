@@ -7,9 +7,11 @@ import os
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-import pyarrow.fs as arrow_fs
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 # A request that is refused, dropped or answered with 5xx is repeated so often: once at once, then after 50 ms, 100 ms
 # and so on, which is given up after 13 s.
@@ -28,11 +30,18 @@ _IS_DENIED = ("DENIED", *(f"HTTP status {s}" for s in (400, 401, 403)), "ACCESS_
 _IS_AWAY = ("NETWORK_CONNECTION", "HTTP status 5", "INTERNAL_FAILURE", "UNAVAILABLE", "SLOW_DOWN", "TIMEOUT")
 
 
+def arrow_fs() -> Any:
+    """pyarrow's file systems, loaded by whoever opens a storage: `mixgrid --help` does not wait for them."""
+    import pyarrow.fs
+
+    return pyarrow.fs
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """A file system, the folder in it, and the secrets that its URL holds."""
 
-    filesystem: arrow_fs.FileSystem
+    filesystem: "FileSystem"
     root: str
     secrets: tuple[str, ...]
 
@@ -53,7 +62,7 @@ def open_remote(url: str) -> Remote:
             bucket, root = _bucket(parts), f"{_bucket(parts)}{unquote(parts.path)}".rstrip("/")
             filesystem = _open_s3(parts, bucket)
         else:
-            filesystem, root = arrow_fs.FileSystem.from_uri(_with_limit(url, parts))
+            filesystem, root = arrow_fs().FileSystem.from_uri(_with_limit(url, parts))
     except (ValueError, OSError) as error:
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(f"cannot open the storage {shown}: {str(error).replace(url, shown)}") from None
@@ -77,7 +86,7 @@ def _bucket(parts: SplitResult) -> str:
     return bucket
 
 
-def _open_s3(parts: SplitResult, bucket: str) -> arrow_fs.FileSystem:
+def _open_s3(parts: SplitResult, bucket: str) -> "FileSystem":
     words = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = words.keys() - set(_S3_WORDS)
     if unknown:
@@ -86,13 +95,13 @@ def _open_s3(parts: SplitResult, bucket: str) -> arrow_fs.FileSystem:
         if os.environ.get(variable):
             words.setdefault("endpoint_override", os.environ[variable])
     if not words.keys() & {"endpoint_override", "region"}:
-        words["region"] = arrow_fs.resolve_s3_region(bucket)
-    return arrow_fs.S3FileSystem(
+        words["region"] = arrow_fs().resolve_s3_region(bucket)
+    return arrow_fs().S3FileSystem(
         access_key=parts.username and unquote(parts.username),
         secret_key=parts.password and unquote(parts.password),
         connect_timeout=SILENCE_SECONDS,
         request_timeout=SILENCE_SECONDS,
-        retry_strategy=arrow_fs.AwsDefaultS3RetryStrategy(max_attempts=RETRIES),
+        retry_strategy=arrow_fs().AwsDefaultS3RetryStrategy(max_attempts=RETRIES),
         **words,
     )
 
@@ -104,7 +113,7 @@ def _with_limit(url: str, parts: SplitResult) -> str:
     return parts._replace(query=query).geturl()
 
 
-def put(filesystem: arrow_fs.FileSystem, path: str, content: bytes) -> None:
+def put(filesystem: "FileSystem", path: str, content: bytes) -> None:
     """Write an object so that it appears whole or not at all.
 
     pyarrow publishes what a stream holds as soon as it is closed, be it by an error in between or by the end of its
@@ -128,18 +137,18 @@ def put(filesystem: arrow_fs.FileSystem, path: str, content: bytes) -> None:
     done.result()
 
 
-def _put(filesystem: arrow_fs.FileSystem, path: str, content: bytes) -> None:
+def _put(filesystem: "FileSystem", path: str, content: bytes) -> None:
     with filesystem.open_output_stream(path) as stream:  # an upload of which a part failed is never completed
         stream.write(content)
 
 
-def refuse_missing_bucket(filesystem: arrow_fs.FileSystem, root: str) -> None:
+def refuse_missing_bucket(filesystem: "FileSystem", root: str) -> None:
     """Raises: OSError where there is no such bucket, which pyarrow shows as an empty one, or where nobody can tell."""
     if filesystem.type_name not in ("s3", "gcs"):
         return
     bucket = root.partition("/")[0]
     try:
-        is_there = filesystem.get_file_info(bucket).type != arrow_fs.FileType.NotFound
+        is_there = filesystem.get_file_info(bucket).type != arrow_fs().FileType.NotFound
     except OSError as error:
         if not _says(str(error), _IS_DENIED):
             raise

@@ -124,6 +124,10 @@ class Keeper(ABC):
     def commit(self, step: int) -> None:
         """Make everything up to `step` updates safe."""
 
+    def draw(self, step: int) -> None:
+        """Leave a picture of the networks as they are after `step` updates, where anybody wants one."""
+        return
+
     def labels_of_round(self, step: int, make: Callable[[], PoolLabels]) -> PoolLabels:
         """The labels of the round that begins after `step` updates: those kept before, else made and kept now."""
         return make()

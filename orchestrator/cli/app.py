@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import data, grid, keeping, output, submitting, trial
+from orchestrator.cli import (
+    benching,
+    bundling,
+    data,
+    grid,
+    keeping,
+    output,
+    predicting,
+    previewing,
+    reporting,
+    stale,
+    submitting,
+    trial,
+)
 
 app = typer.Typer(
     name="mixgrid",
@@ -19,10 +32,15 @@ app = typer.Typer(
 grid.register(app)
 submitting.register(app)
 output.register(app)
+reporting.register(app)
 keeping.register(app)
+stale.register(app)
+bundling.register(app)
 trial.register(app)
+predicting.register(app)
+previewing.register(app)
+benching.register(app)
 app.add_typer(data.app, name="data")
-app.add_typer(output.preview_app, name="preview")
 
 
 @app.callback()

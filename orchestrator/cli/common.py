@@ -121,6 +121,26 @@ class Chosen:
         return self.selection.resolve(self.storage)
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where this machine has what a trial is made of, for commands that compare it with what trials were made of."""
+
+    data: str = "data"
+    cache: str | None = None
+    weights: str | None = None
+
+    @classmethod
+    def of_environment(cls) -> "Places":
+        """What the options' variables say, for whoever has no options."""
+        names = ("MIXGRID_CACHE", "MIXGRID_WEIGHTS")
+        return cls(os.environ.get("MIXGRID_DATA") or "data", *(os.environ.get(name) or None for name in names))
+
+    @classmethod
+    def of(cls, options: RunOptions) -> "Places":
+        """Where trials with these options look."""
+        return cls(options.data, options.cache, options.weights)
+
+
 def _selection_options(
     table: TableWord = None,
     settings: Settings = None,
@@ -130,6 +150,10 @@ def _selection_options(
     storage: StorageUrl = "runs",
 ) -> Chosen:
     return Chosen(Selection(table, settings, rows, fractions, seeds), Storage(storage))
+
+
+def _place_options(data: DataFolder = "data", cache: CacheFolder = None, weights: WeightsFolder = None) -> Places:
+    return Places(data, cache, weights)
 
 
 def _trial_options(
@@ -153,6 +177,9 @@ def _trial_options(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits on every run on one kind of GPU; takes time.")
     ] = False,
+    previews: Annotated[
+        bool, typer.Option("--previews/--no-previews", help="Leave a small picture at every evaluation.")
+    ] = True,
 ) -> RunOptions:
     return RunOptions(
         data=data,
@@ -167,6 +194,7 @@ def _trial_options(
         progress_seconds=progress_seconds,
         activation_checkpointing=activation_checkpointing,
         deterministic=deterministic,
+        previews=previews,
     )
 
 
@@ -198,6 +226,9 @@ def making(argument: str, make: Callable[..., Any]) -> Callable[[Command], Comma
 
 on_table = making("chosen", _selection_options)
 """A command on a part of a table: its argument `chosen` is what was chosen."""
+
+that_compares = making("places", _place_options)
+"""A command that tells what is stale: its argument `places` is where to look for what is here now."""
 
 that_trains = making("options", _trial_options)
 """A command that trains: its argument `options` is those of trials, their storage still to be named."""

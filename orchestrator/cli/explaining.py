@@ -1,52 +1,51 @@
-"""What `explain` says of a number."""
+"""What `explain` prints of a number: the cell of the table, then each of its trials."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-from experiments.table import Cell, Table
-from trainer.records import Storage, read_manifests, read_trial, trial_path
-from trainer.spec import canonical_json
+from experiments.table import Cell
+from orchestrator.cli.common import Chosen, Places
+
+_WIDTH = 13
 
 
-def describe(console: Console, table: Table, cell: Cell, storage: Storage) -> None:
-    """Print one cell: state, numbers, spec, digests, attempts, and the command that makes it again."""
-    say = _Sayer(console)
-    state, result = read_trial(storage, cell.trial_id)
-    console.print(f"{cell.name} of table {table.name}", style="bold", markup=False, highlight=False)
-    say("trial", cell.trial_id)
-    say("state", f"{state.kind} {state.detail}".strip())
-    say("spec", canonical_json(cell.spec))
-    say("folder", storage.locate(trial_path(cell.trial_id)))
-    if result is not None:
-        for record in result.evaluations:
-            mean = "undefined" if record.mean_iou is None else f"{record.mean_iou!r}"
-            left_out = f", {record.num_undefined} classes undefined" if record.num_undefined else ""
-            size = f"{record.eval_size[0]} x {record.eval_size[1]}"
-            say(f"step {record.step}", f"{record.network} mean IoU {mean} at {size}{left_out}")
-        for name, digest in result.digests.model_dump().items():
-            say(name, digest)
-        say("weights kept", result.weights_sha256 or "none")
-        say("trained for", f"{result.wall_seconds:.1f} s")
-    _attempts(say, cell, storage)
-    say("by hand", f"mixgrid train {storage.locate(trial_path(cell.trial_id, 'spec.json'))} --storage OTHER --data DIR")
+def explain_cells(console: Console, chosen: Chosen, cells: Sequence[Cell], places: Places, *, is_whole: bool) -> None:
+    """Print cells of one row and fraction.
 
+    Args:
+        is_whole: whether they are all seeds of it, so that mean and standard deviation are said first.
+    """
+    from orchestrator.cli.output import computed
+    from orchestrator.here import Here
+    from results.explanation import Command, aggregate_entries, entries_of
 
-def _attempts(say: "_Sayer", cell: Cell, storage: Storage) -> None:
-    manifests, damage = read_manifests(storage, cell.trial_id)
-    for manifest in manifests:
-        versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-        say(
-            "attempt",
-            f"{manifest.attempt} from step {manifest.resumed_from_step} on {manifest.host}, {manifest.device}, "
-            f"{manifest.world_size} ranks, {manifest.threads} threads; {manifest.num_labeled} labelled and "
-            f"{manifest.num_unlabeled} unlabelled images; {versions}",
+    here, table = Here(places.data, places.cache, places.weights), chosen.table
+    if is_whole:
+        first = cells[0]
+        print_entries(
+            console,
+            f"{first.row}@{first.label_fraction} of table {table.name}",
+            aggregate_entries(computed(table, chosen.storage, places=places), first.row, str(first.label_fraction)),
         )
-    for line in damage:
-        say("attempt", line)
+    selection = chosen.selection.settled(chosen.storage)
+    for cell in cells:
+        command = Command(tuple(selection.words_for(cell)), words_of(places))
+        entries = entries_of(chosen.storage, cell, here=here, command=command, with_losses=True)
+        print_entries(console, f"{cell.name} of table {table.name}", entries)
 
 
-class _Sayer:
-    def __init__(self, console: Console) -> None:
-        self._console = console
+def words_of(places: Places) -> tuple[str, ...] | None:
+    """Places as options of a command; None where there are no data here, so that those of the trial are named."""
+    if not Path(places.data).is_dir():
+        return None
+    given = (("--data", places.data), ("--cache", places.cache), ("--weights", places.weights))
+    return tuple(word for option, place in given if place for word in (option, str(Path(place).absolute())))
 
-    def __call__(self, title: str, text: str) -> None:
-        self._console.print(f"  {title:<13}{text}", markup=False, highlight=False, soft_wrap=True)
+
+def print_entries(console: Console, title: str, entries: Iterable[tuple[str, str]]) -> None:
+    """Print pairs of title and text below a heading."""
+    console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    for name, text in entries:
+        console.print(f"  {name:<{_WIDTH}}{text}", markup=False, highlight=False, soft_wrap=True)

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from experiments.table import Cell, Table, TableError, clipped
-from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, TrackingUri, WeightsFolder, on_table, that_trains
+from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_compares, that_trains
+from orchestrator.cli.stale import judge_here, say_stale
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
 from orchestrator.submit.ledger import described, submissions_of
@@ -35,6 +36,7 @@ GpusPerWorker = Annotated[
 
 _MARKS = {
     "done": "[green]●[/]",
+    "stale": "[magenta]◆[/]",
     "running": "[cyan]◐[/]",
     "partial": "[yellow]◔[/]",
     "failed": "[red]✗[/]",
@@ -54,28 +56,32 @@ def register(app: typer.Typer) -> None:
 
 
 @on_table
-def plan(
-    chosen: Chosen,
-    data: DataFolder = "data",
-    weights: WeightsFolder = None,
-    cache: CacheFolder = None,
-) -> None:
+@that_compares
+def plan(chosen: Chosen, places: Places) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
     from orchestrator.cli.planning import print_findings, print_forecast
     from orchestrator.lint import findings
     from orchestrator.lint_data import DataOnDisk
 
     console, table, storage = Console(), chosen.table, chosen.storage
-    planned = survey(table, storage)
+    planned = survey(table, storage, judge_here(storage, places))
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
+    say_stale(planned, console)
     if table.optional_rows:
         names = ", ".join(row.label for row in table.optional_rows)
         console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
-    print_forecast(console, planned, storage, DataOnDisk(data).counts)
+    print_forecast(console, planned, storage, DataOnDisk(places.data).counts)
     unfinished = [item.cell for item in planned if item.state != "done"]
-    noted = findings(table, data=data, weights=weights, storage=storage, cache=cache, unfinished=unfinished)
+    noted = findings(
+        table,
+        data=places.data,
+        weights=places.weights,
+        storage=storage,
+        cache=places.cache,
+        unfinished=unfinished,
+    )
     print_findings(console, noted, len(table.included_rows))
 
 
@@ -92,6 +98,9 @@ def run(
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Train half-done cells from the start.")] = False,
+    rerun_stale: Annotated[
+        bool, typer.Option("--rerun-stale", help="Set stale results aside and train their cells again.")
+    ] = False,
     mlflow: Annotated[bool, typer.Option("--mlflow/--no-mlflow", help="Mirror the storage to MLflow.")] = True,
     submission: Annotated[str | None, typer.Option(hidden=True, help="The submitted job that this run is.")] = None,
 ) -> None:
@@ -104,7 +113,7 @@ def run(
     check_batches((cell.spec for cell in table.cells()), workers)
     if submission is None:  # a job's files lie where nobody looks afterwards
         chosen.selection.remember(chosen.storage)
-    request = Request(table, options, placement, address, max_concurrent, retry_failed, restart)
+    request = Request(chosen, table, options, placement, address, max_concurrent, retry_failed, restart, rerun_stale)
     raise typer.Exit(run_table(request, Console(), tracking_uri=tracking_uri, with_mlflow=mlflow))
 
 
@@ -117,13 +126,15 @@ resume.__doc__ = "The same as run, failed cells included."
 
 
 @on_table
+@that_compares
 def status(
     chosen: Chosen,
+    places: Places,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show the state of every cell, and the reason of each that is failed or half done."""
     table = chosen.table
-    planned = survey(table, chosen.storage)
+    planned = survey(table, chosen.storage, judge_here(chosen.storage, places))
     if as_json:
         print(json.dumps([as_dict(item) for item in planned], indent=1))
         return
@@ -131,11 +142,22 @@ def status(
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
+    if hours := hours_taken(planned, chosen.storage):
+        console.print(hours, markup=False, highlight=False, soft_wrap=True)
     for item in planned:
         if line := reason(item, chosen.storage):
             console.print(f"{item.cell.name}  {line}", markup=False, highlight=False, soft_wrap=True)
+    say_stale(planned, console)
     for record in submissions_of(chosen.storage, [item.cell.trial_id for item in planned]):
         console.print(described(record), markup=False, highlight=False, soft_wrap=True)
+
+
+def hours_taken(planned: Sequence[PlannedCell], storage: Storage) -> str:
+    """One line: device-hours that stand in results, that were lost, and that are open; empty where nothing ran."""
+    from results.usage import hours_line, read_usage
+
+    running = {item.cell.trial_id for item in planned if item.state == "running"}
+    return hours_line(read_usage(storage, [item.cell.trial_id for item in planned], running=running))
 
 
 def reason(item: PlannedCell, storage: Storage) -> str:
@@ -163,6 +185,7 @@ def as_dict(item: PlannedCell) -> dict[str, Any]:
         "step": item.trial.step,
         "num_steps": item.cell.spec.num_steps,
         "detail": item.trial.detail,
+        "stale": item.stale,
         "driver": item.holder,
     }
 
@@ -171,7 +194,7 @@ def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
     """Rows x fractions, a mark per seed."""
     marks: dict[tuple[str, str], list[str]] = {}
     for item in planned:
-        marks.setdefault((item.cell.row, str(item.cell.label_fraction)), []).append(_MARKS[item.state])
+        marks.setdefault((item.cell.row, str(item.cell.label_fraction)), []).append(_MARKS[look_of(item)])
     view = RichTable(show_edge=False)
     view.add_column("")
     for fraction in table.fractions:
@@ -181,9 +204,14 @@ def grid_view(table: Table, planned: Sequence[PlannedCell]) -> RichTable:
     return view
 
 
+def look_of(item: PlannedCell) -> str:
+    """What is shown of a cell: its state, or that it is stale."""
+    return "stale" if item.stale else item.state
+
+
 def summary(planned: Sequence[PlannedCell]) -> str:
-    """One line: cells by state, with the legend of marks."""
-    counts: Counter[str] = Counter(item.state for item in planned)
+    """One line: cells by what is shown of them, with the legend of marks."""
+    counts: Counter[str] = Counter(look_of(item) for item in planned)
     parts = [f"{_MARKS[state]} {counts[state]} {state}" for state in _MARKS if counts[state]]
     return f"{len(planned)} cells: " + ", ".join(parts)
 
@@ -192,13 +220,14 @@ CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row
 
 
 @on_table
-def explain(chosen: Chosen, cell: CellWord) -> None:
-    """Say where a number comes from: trials, spec, digests, devices, attempts, and how to reproduce it."""
-    from orchestrator.cli.explaining import describe
+@that_compares
+def explain(chosen: Chosen, places: Places, cell: CellWord) -> None:
+    """Say where a number comes from: trials, spec, digests, devices, attempts, and the command that makes it again."""
+    from orchestrator.cli.explaining import explain_cells
 
-    table = chosen.table
-    for found in cells_named(table, cell):
-        describe(Console(), table, found, chosen.storage)
+    found = cells_named(chosen.table, cell)
+    is_whole = cell.casefold() == found[0].name.casefold().rpartition("#")[0]
+    explain_cells(Console(), chosen, found, places, is_whole=is_whole)
 
 
 def cells_named(table: Table, word: str) -> list[Cell]:
@@ -255,8 +284,14 @@ def track(
     chosen: Chosen,
     tracking_uri: TrackingUri = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: compare every number there with the storage.")
+    ] = False,
 ) -> None:
-    """Bring MLflow to what the storage says; any number of times, nothing comes twice."""
+    """Bring MLflow to what the storage says; any number of times, nothing comes twice.
+
+    With --check: exit code 1 where MLflow lacks a number of a finished trial, has another, or one too many.
+    """
     import time
 
     from orchestrator.mirror import default_tracking_uri, quiet, sync_once
@@ -264,6 +299,8 @@ def track(
     table = chosen.table
     uri = tracking_uri or default_tracking_uri(chosen.storage)
     quiet()
+    if check:
+        raise typer.Exit(check_tracked(table, chosen.storage, uri))
     while True:
         problem = sync_once(table, chosen.storage, uri)
         if problem is not None:
@@ -271,3 +308,19 @@ def track(
         if not follow:
             raise typer.Exit(1 if problem else 0)
         time.sleep(15)
+
+
+def check_tracked(table: Table, storage: Storage, tracking_uri: str) -> int:
+    """Say where MLflow and the storage disagree on finished trials; the exit code."""
+    from orchestrator.mirror import read_tracked
+    from results.agreement import disagreements
+    from results.frame import read_frames, results_frame
+
+    ours, theirs = read_frames(storage, table).results, results_frame(read_tracked(table, tracking_uri))
+    found = disagreements(ours, theirs)
+    for line in found:
+        print(line)
+    print(f"{len(ours)} numbers in the storage, {len(theirs)} in MLflow at {tracking_uri}")
+    if not found:
+        print("every number is the same")
+    return 1 if found else 0

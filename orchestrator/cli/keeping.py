@@ -6,14 +6,25 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from experiments.table import Table
-from orchestrator.cli.common import CacheFolder, Chosen, DataFolder, StorageUrl, on_table, outputs_folder
+from orchestrator.cli.common import (
+    CacheFolder,
+    Chosen,
+    DataFolder,
+    Places,
+    StorageUrl,
+    on_table,
+    outputs_folder,
+    that_compares,
+)
 from trainer.records import DriverRecord, Storage
+
+if TYPE_CHECKING:
+    from results.compute import ComputedTable
 
 
 def register(app: typer.Typer) -> None:
@@ -69,38 +80,46 @@ def _host(record: DriverRecord) -> str:
 
 
 @on_table
-def verify(chosen: Chosen) -> None:
+@that_compares
+def verify(chosen: Chosen, places: Places) -> None:
     """Derive every number of a table again from its records; exit code 1 if one does not hold."""
+    from orchestrator.cli.output import computed
+    from orchestrator.here import Here
+    from results.recount import doubts_of_table
+    from results.tables import format_table
     from results.verify import verify as check
 
     table, storage = chosen.table, chosen.storage
     names = {cell.trial_id: cell.name for cell in table.cells()}
-    found = check(storage, table)
+    found = check(storage, table, here=Here(places.data, places.cache, places.weights))
     for finding in found.findings:
         print(f"{finding.kind}: {names[finding.trial_id]} ({finding.trial_id}): {finding.message}")
-    stale = changed_files(table, storage)
-    for path in stale:
-        print(f"drift: {path} is not what the records give now: run `mixgrid run` or `mixgrid table` again")
+    printed = computed(table, storage, places=places)
+    drifts = list(doubts_of_table(storage, table, printed, format_table(printed, "csv")))
+    unmarked = computed(table, storage, with_stale=False)  # written before something changed, a file is no drift
+    changed = changed_files(outputs_folder(storage, table), printed, unmarked)
+    drifts += [f"{path} is not what the records give now: run `mixgrid run` again" for path in changed]
+    for text in drifts:
+        print(f"drift: {text}")
     print(
         f"{found.num_done} cells done, {found.num_evaluations} evaluations derived again from their confusion "
         f"matrices and compared with their history; {found.num_open} cells not done"
     )
-    if found.has_drift or stale:
+    if found.has_drift or drifts:
         raise typer.Exit(1)
-    print("every number holds")
+    print("every number holds, and so do the means and standard deviations of the table")
 
 
-def changed_files(table: Table, storage: Storage) -> list[Path]:
-    """Exported files of the table whose bytes are not what its records give now."""
-    from orchestrator.cli.output import FILES, computed
+def changed_files(folder: Path, *versions: "ComputedTable") -> list[Path]:
+    """Exported files whose bytes are in no format what one of these versions of their table gives."""
+    from orchestrator.cli.output import FILES
     from results.tables import format_table
 
-    folder = outputs_folder(storage, table)
-    result = computed(table, storage)
     changed = []
     for form, name in FILES.items():
         with suppress(FileNotFoundError):
-            if (folder / name).read_bytes() != format_table(result, form).encode():
+            content = (folder / name).read_bytes()
+            if all(content != format_table(version, form).encode() for version in versions):
                 changed.append(folder / name)
     return changed
 

@@ -1,4 +1,4 @@
-"""The command `run`: prepare data, train on Ray in sight, mirror to MLflow, print and export the table."""
+"""The command `run`: prepare data, train on Ray in sight, mirror to MLflow, print, export and report the table."""
 
 import sys
 import time
@@ -15,11 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from experiments.table import Cell, Table
-from orchestrator.cli.common import outputs_folder
-from orchestrator.cli.output import export, print_table
+from orchestrator.cli.common import Chosen, Places, is_debugging, outputs_folder
+from orchestrator.cli.output import computed, export
 from orchestrator.cli.planning import sentence
+from orchestrator.cli.stale import CURE, judge_here
 from orchestrator.lint import findings
 from orchestrator.plan import PlannedCell, survey, to_run
+from orchestrator.pruning import forget
 from orchestrator.resources import Placement
 from trainer.records import Storage, trial_path
 from trainer.spec import RunOptions
@@ -32,8 +34,9 @@ _LINE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run was asked to do."""
+    """What a run was asked to do; `table` is the chosen one, resolved once."""
 
+    chosen: Chosen
     table: Table
     options: RunOptions
     placement: Placement
@@ -41,6 +44,7 @@ class Request:
     max_concurrent: int | None
     retry_failed: bool
     restart: bool
+    rerun_stale: bool = False
 
 
 def run_table(request: Request, console: Console, *, tracking_uri: str | None, with_mlflow: bool) -> int:
@@ -49,6 +53,8 @@ def run_table(request: Request, console: Console, *, tracking_uri: str | None, w
     planned = survey(request.table, storage)
     if request.restart:
         forget_partial(planned, storage)
+        planned = survey(request.table, storage)
+    if request.rerun_stale and set_stale_aside(request, storage, console):
         planned = survey(request.table, storage)
     say_who_holds(planned, console)
     cells = to_run(planned, retry_failed=request.retry_failed)
@@ -72,7 +78,22 @@ def forget_partial(planned: Sequence[PlannedCell], storage: Storage) -> None:
     """Remove what half-done trials left, so that they start anew."""
     for item in planned:
         if item.state == "partial":
-            storage.remove(trial_path(item.cell.trial_id))
+            forget(storage, item.cell.trial_id)
+
+
+def set_stale_aside(request: Request, storage: Storage, console: Console) -> bool:
+    """Set stale results aside; say which, and whether there were any. Images are prepared first, to be looked at."""
+    from orchestrator.stale_results import supersede
+
+    prepare_data(request.table.cells(), request.options, console)
+    planned = survey(request.table, storage, judge_here(storage, Places.of(request.options)))
+    attempts = {item.cell.trial_id: item.attempt for item in planned if item.stale and item.attempt is not None}
+    done = supersede(storage, request.table.name, attempts)
+    for item in planned:
+        if item.cell.trial_id in done:
+            said = f"{item.cell.name} is trained again: {item.stale}; its old result stays in superseded"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return bool(done)
 
 
 def say_who_holds(planned: Sequence[PlannedCell], console: Console) -> None:
@@ -138,6 +159,8 @@ def finish(
     has_trained: bool,
 ) -> None:
     """Print the table, export it, and say where everything is."""
+    from orchestrator.cli.table_view import print_computed
+
     table, options = request.table, request.options
     if with_mlflow and has_trained:
         from orchestrator.mirror import default_tracking_uri, sync_once
@@ -145,10 +168,14 @@ def finish(
         problem = sync_once(table, storage, tracking_uri or default_tracking_uri(storage))
         if problem is not None:
             console.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
-    print_table(table, storage, console)
-    places = export(table, storage, outputs_folder(storage, table))
-    places["preview"] = preview_path(table, storage, options, renew=has_trained)
-    for title, path in places.items():
+    result = computed(table, storage, places=Places.of(options))
+    print_computed(result, console)
+    if any(cell.stale for cell in result.cells):
+        console.print(f"stale: {CURE}", markup=False, highlight=False, soft_wrap=True)
+    written = export(result, outputs_folder(storage, table))
+    written["preview"] = preview_path(table, storage, options, renew=has_trained)
+    written |= report_path(request, storage, console)
+    for title, path in written.items():
         console.print(f"{title:<12} {path}", highlight=False, soft_wrap=True)
     uri = tracking_uri
     if uri is None and storage.is_local:
@@ -159,6 +186,21 @@ def finish(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def report_path(request: Request, storage: Storage, console: Console) -> dict[str, Path]:
+    """The table's report, by its title; nothing and a note where it cannot be drawn, since the numbers are safe."""
+    from orchestrator.cli.reporting import write_report
+
+    try:
+        folder = outputs_folder(storage, request.table)
+        return {"report": write_report(request.chosen, Places.of(request.options), folder)}
+    except Exception as error:
+        if is_debugging():
+            raise
+        note = f"the report was not drawn ({type(error).__name__}: {error}); `mixgrid report` tries again"
+        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True, highlight=False)
+        return {}
 
 
 def preview_path(table: Table, storage: Storage, options: RunOptions, *, renew: bool) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder, that_trains
-from trainer.records import Storage, trial_path, trial_state
+from trainer.records import Storage, trial_state
 from trainer.spec import RunOptions, read_spec
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def train(
     """Train one trial without Ray, alone or under torchrun or Slurm; the same numbers as in the grid."""
     content, place = read_spec(spec), Storage(storage)
     from orchestrator.lease import hold_one
+    from orchestrator.pruning import forget
     from trainer.distributed import launched_rank, torchrun_group
     from trainer.host import ProcessHost
     from trainer.run import run_trial
@@ -38,7 +39,7 @@ def train(
     is_first = launched_rank() == 0
     with hold_one(place, content.trial_id, is_first=is_first) as is_asked_to_stop, torchrun_group(options.device):
         if restart and is_first and trial_state(place, content.trial_id).kind != "done":
-            place.remove(trial_path(content.trial_id))
+            forget(place, content.trial_id)
         host = ProcessHost(is_asked_to_stop)
         outcome = run_trial(content, options.changed(storage=storage, threads=threads), host)
     print(f"{content.trial_id}: {outcome.kind} {outcome.message}".rstrip())

@@ -13,7 +13,8 @@ from trainer.spec import RunOptions
 
 INPUTS = "inputs"
 # Where something lies and how often it is told decides nothing that is done.
-_NO_IDENTITY = {"storage", "data", "cache", "weights", "threads", "progress_seconds"}
+_FROM_PLACEMENT = {"threads", "gpus_per_worker"}
+_NO_IDENTITY = {"storage", "data", "cache", "weights", "progress_seconds", *_FROM_PLACEMENT}
 _SLUG_LENGTH = 20  # KubeRay allows a RayJob 47 characters in all
 
 
@@ -45,12 +46,13 @@ class Submission:
     def id(self) -> str:
         """The table's name and the digest of its trials and of how each is trained.
 
-        Places and the number of trials at once stay out: the same work is the same submission from whatever machine
+        Only options that differ from their defaults count, so that a new option changes no id. Places and the number
+        of trials at once stay out: the same work is the same submission from whatever machine
         and folder.
         """
         content = {
             "trials": self.trial_ids,
-            "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY),
+            "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY, exclude_defaults=True),
             "placement": asdict(self.placement),
             "retry_failed": self.retry_failed,
         }
@@ -110,14 +112,14 @@ class Nodes:
 
 
 def option_words(options: RunOptions) -> list[str]:
-    """The words of a command line that give these options; what is a default is not said. Threads follow from CPUs."""
+    """The words of a command line that give these options; what is a default is not said, nor what the placement says."""
     words, defaults = ["--storage", options.storage, "--data", options.data], RunOptions()
     for name in RunOptions.model_fields:
         value = getattr(options, name)
-        if name in ("storage", "data", "threads") or value == getattr(defaults, name):
+        if name in {"storage", "data", *_FROM_PLACEMENT} or value == getattr(defaults, name):
             continue
-        flag = f"--{name.replace('_', '-')}"
-        words += [flag] if value is True else [flag, str(value)]
+        flag = name.replace("_", "-")
+        words += [f"--{flag}"] if value is True else [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
     return words
 
 

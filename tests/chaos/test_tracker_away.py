@@ -56,7 +56,7 @@ def train_on(options: RunOptions, host: Host) -> None:
 def test_every_point_arrives_once_though_the_server_was_away_in_the_middle(
     tmp_path: Path, places: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.mirror._SYNC_SECONDS", 1.0)
+    monkeypatch.setattr("orchestrator.mirror.writing._SYNC_SECONDS", 1.0)
     options = RunOptions(storage=str(tmp_path / "runs"), checkpoint_every=2, log_every=1, **places)
     storage, port = Storage(options.storage), free_port()
     with mlflow_server(tmp_path, port) as uri:

@@ -136,8 +136,11 @@ class Pulls:
 
     def at(self, step: int) -> dict[str, Batch]:
         """The batch of a step."""
-        if step < self._spec.num_steps:  # the pictures ask for one more
-            self._on_step(step)
+        self._on_step(step)
+        return self.whole(step)
+
+    def whole(self, step: int) -> dict[str, Batch]:
+        """The same for a picture, which is no step of training."""
         value = torch.tensor(pull(self._spec.seed, step), dtype=torch.float64)
         return {"pull": Batch(image=value, label=value, index=value)}
 

@@ -21,7 +21,6 @@ from tests.fuzz.hammer import ANY_JSON, EFFORTS, damaged, hammer, mutated_json, 
 from tests.orchestrator.conftest import small_table
 from tests.results.builders import change_sealed, judged
 from trainer.checkpoint import newest_checkpoint, read_state, seal_checkpoint, seal_of, to_bytes
-from trainer.data.synthetic import CLASS_NAMES
 from trainer.fitting import UnfitCheckpoint, refuse_unfit
 from trainer.host import NoHost
 from trainer.records import (
@@ -397,7 +396,7 @@ def sealed_file(content: bytes) -> dict[str, Any]:
 def test_kept_weights_that_are_not_those_of_the_result_are_not_shown(trained: str, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "runs")
     storage, table = Storage(str(tmp_path / "runs")), small_table()
-    assert trained_network(table, storage, len(CLASS_NAMES)) is not None
+    assert trained_network(table, storage) is not None
     for path in Path(storage.locate("trials")).glob("*/weights.pt"):
         path.write_bytes(path.read_bytes()[:-100])
-    assert trained_network(table, storage, len(CLASS_NAMES)) is None
+    assert trained_network(table, storage) is None

@@ -17,6 +17,11 @@ from hypothesis import strategies as st
 
 from orchestrator.lease import live_drivers, process_started, this_host
 from orchestrator.plan import survey, to_run
+from results.bundle import read_records
+from results.bundle_text import withheld
+from results.explanation import entries_of
+from results.staleness import find_stale
+from results.verify import verify
 from tests.contracts import small_options, small_spec
 from tests.fuzz.hammer import EFFORTS, damaged, hammer, mixgrid, mutated_json
 from tests.results.builders import (
@@ -32,17 +37,23 @@ from tests.results.builders import (
     read,
     spec_of,
 )
+from tests.results.test_staleness import here
 from trainer.checkpoint import newest_checkpoint
 from trainer.host import NoHost
 from trainer.records import (
+    Acceptance,
+    AcceptedChange,
     DriverRecord,
     EvaluationRecord,
     Storage,
     attempt_path,
     find_commits,
+    read_accepted,
     read_failure,
     read_manifests,
     read_result,
+    read_superseded,
+    superseded_path,
     trial_path,
     trial_state,
 )
@@ -62,6 +73,8 @@ SEALED = (
     attempt_path(HALF.trial_id, ATTEMPT, "manifest.json"),
     DRIVER,
 )
+ASIDE = (trial_path(DONE.trial_id, "accepted.json"), superseded_path(DONE.trial_id, ATTEMPT))
+"""Sealed records on which no number rests."""
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +95,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
         finished=False,
     )
     storage.write(DRIVER, driver.sealed())
+    change = AcceptedChange(attempt=ATTEMPT, accepted=1.0, by="ada", why="seen", facts={"code": "f" * 64})
+    storage.write(ASIDE[0], Acceptance(trial_id=DONE.trial_id, changes=(change,)).sealed())
+    storage.write(ASIDE[1], storage.read(RESULT))
     return storage
 
 
@@ -126,7 +142,14 @@ def look_everywhere(storage: Storage) -> None:
     """Everything else that reads records: nothing of it may raise."""
     live_drivers(storage)
     read(storage, TABLE, include_partial=True)
+    find_stale(storage, TABLE, here(code="f" * 64))
+    verify(storage, TABLE, here=here())
+    withheld(read_records(storage, [spec.trial_id for spec in (DONE, FAILED, HALF)]))
+    for cell in TABLE.cells():
+        entries_of(storage, cell, here=here(), with_losses=True)
     for spec in (DONE, FAILED, HALF):
+        read_accepted(storage, spec.trial_id)
+        read_superseded(storage, spec.trial_id)
         read_manifests(storage, spec.trial_id)
         read_failure(storage, spec.trial_id)
         newest_checkpoint(storage, spec.trial_id)
@@ -152,7 +175,7 @@ def body_of(storage: Storage, path: str) -> dict[str, Any]:
 @EFFORTS
 def test_damaged_bytes_are_never_another_number(effort: int, storage: Storage) -> None:
     pristine = numbers(storage)
-    files = {path: storage.read(path) for path in (*SEALED, SEGMENT)}
+    files = {path: storage.read(path) for path in (*SEALED, *ASIDE, SEGMENT)}
 
     def check(damage: tuple[str, bytes]) -> None:
         path, content = damage
@@ -221,7 +244,7 @@ def test_plan_run_and_table_agree_on_a_result_that_was_sealed_again(effort: int,
 @EFFORTS
 def test_other_records_that_were_sealed_again_change_no_number_and_crash_nothing(effort: int, storage: Storage) -> None:
     pristine = numbers(storage)
-    bodies = {path: body_of(storage, path) for path in SEALED if path != RESULT}
+    bodies = {path: body_of(storage, path) for path in (*SEALED, *ASIDE) if path != RESULT}
 
     def check(change: tuple[str, Any]) -> None:
         def look() -> None:
@@ -350,6 +373,15 @@ def test_a_lie_in_which_all_agrees_is_seen_by_its_seal(storage: Storage) -> None
     with_file(storage, RESULT, sealed(body), lambda: expect_other(storage, pristine))
 
 
+def test_only_an_acceptance_that_was_written_so_accepts(storage: Storage) -> None:
+    body = body_of(storage, ASIDE[0])
+    assert find_stale(storage, TABLE, here(code="f" * 64)) == {}
+    stale = {DONE.trial_id: "code c0dec0dec0de -> ffffffffffff"}
+    for lie in (b"{}", sealed({**body, "trial_id": FAILED.trial_id}), sealed({**body, "changes": []})):
+        with holding(storage, ASIDE[0], lie):
+            assert find_stale(storage, TABLE, here(code="f" * 64)) == stale
+
+
 def expect(storage: Storage, wanted: set[tuple[Any, ...]]) -> None:
     """These numbers and no others."""
     assert numbers(storage) == wanted
@@ -419,6 +451,8 @@ COMMANDS = (
     ("explain", "ComplexMix@1/8"),
     ("logs", "ComplexMix@1/8"),
     ("verify",),
+    ("accept", "--why", "seen"),
+    ("bundle",),
 )
 
 
@@ -429,14 +463,15 @@ def test_commands_go_on_over_damaged_records(words: tuple[str, ...], storage: St
     storage.write(attempt_path(DONE.trial_id, ATTEMPT, "log.txt"), b"\xff\xfe not text\n")
     may_complain = (0, 1) if words == ("verify",) else (0,)
     with ExitStack() as stack:
-        for damaged_path in (None, *SEALED, SEGMENT):
+        stack.enter_context(holding(storage, ASIDE[0], storage.read(ASIDE[0])))  # `accept` writes a new one
+        for damaged_path in (None, *ASIDE, *SEALED, SEGMENT):
             if damaged_path is not None:
                 stack.enter_context(holding(storage, damaged_path, b'{"sha256": ""}'))
             told = mixgrid(words[0], str(path), *words[1:], "--storage", storage.url)
             assert told.code in may_complain, told
             assert told.err == ""
-            is_done = "1 done" in told.out
-            assert words != ("status",) or is_done == (damaged_path is None)
+            is_done = "1 stale" in told.out  # its code is of nobody's
+            assert words != ("status",) or is_done == (damaged_path in (None, *ASIDE))
 
 
 def test_pruning_leaves_what_counts_beside_damaged_records(storage: Storage, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import unicodedata
 from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from experiments.table import TableError
 from results.aggregate import Selection
 from results.compute import ComputedTable, compute_table
 from results.escaping import escape_csv, escape_latex, escape_markdown, one_line
-from results.tables import FORMATS, PREAMBLE, format_latex, format_table, write_table
+from results.tables import FORMATS, Layout, format_table, write_table
 from tests.fuzz.hammer import EFFORTS, SIGNS, hammer, mixgrid, tried
 from tests.fuzz.test_words import DEMO
 from tests.results.builders import EIGHTH, RowStub, TableStub, put_score, read
@@ -76,10 +78,11 @@ def test_no_text_is_a_command_of_latex(effort: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
-def test_a_nasty_table_compiles_and_says_what_it_was_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["latex", "latex-plain"])
+def test_a_nasty_table_compiles_and_says_what_it_was_given(form: str, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "runs"))
     put_score(storage, NASTY[0], EIGHTH, 0, 0.5)
-    text = format_latex(computed(storage, NASTY, title=" ".join(NASTY)), standalone=True)
+    text = format_table(computed(storage, NASTY, title=" ".join(NASTY)), form, Layout(standalone=True))
     done = compiled(text, tmp_path)
     assert done.returncode == 0, done.stdout[-800:]
     if shutil.which("pdftotext"):
@@ -93,7 +96,7 @@ def test_every_sign_that_can_be_typed_compiles(tmp_path: Path) -> None:
     blocks = ((0x20, 0x250), (0x370, 0x400), (0x2010, 0x2060), (0x20A0, 0x20C0), (0x2190, 0x2270), (0x4E00, 0x4E08))
     signs = [chr(code) for block in blocks for code in range(*block) if unicodedata.category(chr(code)) != "Cn"]
     body = "\n\n".join(f"{ord(sign):x}: a{escape_latex(sign)}a" for sign in signs)
-    done = compiled("\n".join((*PREAMBLE, body, "\\end{document}")), tmp_path)
+    done = compiled(f"\\documentclass{{article}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n", tmp_path)
     assert done.returncode == 0, done.stdout[-800:]
 
 
@@ -102,6 +105,34 @@ def compiled(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     write_table(text, folder / "table.tex")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+
+
+# --- html -----------------------------------------------------------------------------------------------------------
+
+
+@EFFORTS
+def test_html_shows_any_text_as_it_is_and_makes_no_element_of_it(effort: int, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    plain = computed(storage, ("label",), "title")
+    wanted = elements(format_table(plain, "html"))
+
+    def check(label: str, title: str) -> None:
+        line = replace(plain.lines[0], label=label)
+        text = format_table(replace(plain, lines=(line,), title=title), "html")
+        assert elements(text) == wanted
+        assert one_line(label) in unescape(text)
+
+    hammer(check, texts, texts, examples=100, effort=effort)
+
+
+def elements(text: str) -> list[tuple[str, list[str]]]:
+    """The tags of a page and the names of their attributes, in order."""
+    found: list[tuple[str, list[str]]] = []
+    reader = HTMLParser()
+    reader.handle_starttag = lambda tag, attrs: found.append((tag, [name for name, _ in attrs]))  # type: ignore[method-assign]
+    reader.feed(text)
+    reader.close()
+    return found
 
 
 # --- markdown -----------------------------------------------------------------------------------------------------

@@ -7,10 +7,19 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from orchestrator.mirror import EXPERIMENT, Mirror, default_tracking_uri, sync_once, word_of
-from tests.contracts import StopAt
+from orchestrator.stale_results import supersede
+from tests.contracts import Killed, KilledAt, StopAt
 from tests.orchestrator.conftest import small_table
 from trainer.host import NoHost
-from trainer.records import EvaluationRecord, Storage, TrainRecord, read_result, read_segments, trial_path
+from trainer.records import (
+    EvaluationRecord,
+    Storage,
+    TrainRecord,
+    attempt_path,
+    read_result,
+    read_segments,
+    trial_path,
+)
 from trainer.run import run_trial
 from trainer.spec import RunOptions
 
@@ -57,7 +66,7 @@ def test_a_run_carries_parameters_tags_the_split_and_the_result(mirrored: tuple[
     assert run.data.tags["mixgrid.row"] == "ComplexMix"
     assert len(run.data.tags["mixgrid.code_digest"]) == 64
     assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["mixgrid.split_digest"][:36]
-    assert {a.path for a in client.list_artifacts(run.info.run_id)} == {"result.json", "preview.png"}
+    assert {a.path for a in client.list_artifacts(run.info.run_id)} == {"result.json", "previews"}
     assert run.info.status == "FINISHED"
 
 
@@ -104,6 +113,77 @@ def test_a_history_that_was_replaced_takes_its_points_along(
     run_trial(cell.spec, options, NoHost())
     assert sync_once(small_table(), storage, uri) is None
     assert steps_of(client, cell.trial_id) == list(range(1, 13))
+
+
+def pictures_of(client: MlflowClient, trial_id: str) -> list[str]:
+    run = run_of(client, trial_id)
+    return sorted(Path(found.path).name for found in client.list_artifacts(run.info.run_id, "previews"))
+
+
+def test_pictures_come_with_the_records_of_their_steps_once_and_only_of_attempts_that_count(
+    trained: str, places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = small_table().changed(["evaluation.every=2"])
+    cell = table.cells()[1]
+    options = RunOptions(storage=str(tmp_path / "runs"), checkpoint_every=4, log_every=1, **places)
+    storage = Storage(options.storage)
+    uri = default_tracking_uri(storage)
+    with pytest.raises(Killed):
+        run_trial(cell.spec, options, KilledAt(7))  # drew steps 2, 4 and 6, of which 4 are safe
+    logged: list[str] = []
+    log_artifact = MlflowClient.log_artifact
+
+    def noting(client: MlflowClient, run_id: str, path: str, folder: str | None = None) -> None:
+        logged.extend({Path(path).name} - {"trials.json"})
+        log_artifact(client, run_id, path, folder)
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", noting)
+    for _ in range(2):
+        assert sync_once(table, storage, uri) is None
+    assert logged == [f"preview-{step:08d}.png" for step in (2, 4)]
+    assert run_trial(cell.spec, options, NoHost()).kind == "done"
+    for _ in range(2):
+        assert sync_once(table, storage, uri) is None
+    steps = [f"preview-{step:08d}.png" for step in (2, 4, 6, 8, 10, 12)]
+    assert logged == [*steps, "result.json"]
+    client = MlflowClient(tracking_uri=uri)
+    assert pictures_of(client, cell.trial_id) == steps
+    shown = client.download_artifacts(run_of(client, cell.trial_id).info.run_id, f"previews/{steps[2]}", str(tmp_path))
+    second = storage.names(trial_path(cell.trial_id, "attempts"))[1]
+    assert Path(shown).read_bytes() == storage.read(attempt_path(cell.trial_id, second, steps[2]))
+
+
+def test_pictures_that_were_sent_before_a_crash_take_their_own_places(
+    mirrored: tuple[Storage, MlflowClient],
+) -> None:
+    storage, client = mirrored
+    cell = small_table().cells()[1]
+    before = pictures_of(client, cell.trial_id)
+    run = run_of(client, cell.trial_id)
+    client.set_tag(run.info.run_id, "mixgrid.mirrored_segments", word_of(()))
+    client.set_tag(run.info.run_id, "mixgrid.result_written", "never")
+    Mirror(storage, default_tracking_uri(storage)).sync(small_table())
+    assert pictures_of(client, cell.trial_id) == before == ["preview-00000006.png", "preview-00000012.png"]
+
+
+def test_a_result_that_was_set_aside_takes_its_points_along_and_the_new_one_comes(
+    trained: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "runs")
+    storage, cell = Storage(str(tmp_path / "runs")), small_table().cells()[0]
+    uri = default_tracking_uri(storage)
+    client = MlflowClient(tracking_uri=uri)
+    assert sync_once(small_table(), storage, uri) is None
+    before, result = steps_of(client, cell.trial_id), read_result(storage, cell.trial_id)
+    assert result is not None
+    supersede(storage, "small", {cell.trial_id: result.attempt})
+    assert sync_once(small_table(), storage, uri) is None
+    assert steps_of(client, cell.trial_id) == []
+    assert run_of(client, cell.trial_id).data.tags["mixgrid.state"] == "partial"
+    run_trial(cell.spec, RunOptions(storage=storage.url, **places), NoHost())
+    assert sync_once(small_table(), storage, uri) is None
+    assert steps_of(client, cell.trial_id) == before
+    assert run_of(client, cell.trial_id).data.tags["mixgrid.state"] == "done"
 
 
 def steps_of(client: MlflowClient, trial_id: str) -> list[int]:

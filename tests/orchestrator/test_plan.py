@@ -10,7 +10,9 @@ from experiments.table import find_table
 from orchestrator.lease import process_started
 from orchestrator.plan import survey, to_run
 from tests.orchestrator.test_lease import write_driver
-from trainer.records import Failure, Storage, trial_path
+from tests.results.builders import EIGHTH, TableStub, put_failed, put_score, spec_of
+from trainer.records import Failure, Result, Storage, trial_path
+from trainer.spec import TrialSpec
 
 DEMO = find_table("demo", TABLES).selected(seeds="0")
 
@@ -49,3 +51,23 @@ def test_failed_cells_run_again_only_when_asked(storage: Storage) -> None:
     assert (planned[0].state, planned[0].trial.detail) == ("failed", "non_finite_loss: loss")
     assert cell not in to_run(planned, retry_failed=False)
     assert cell in to_run(planned, retry_failed=True)
+
+
+def test_of_every_done_trial_the_judge_is_asked_once(storage: Storage) -> None:
+    table = TableStub(fractions=(EIGHTH,))
+    put_score(storage, "Supervised", EIGHTH, 0, 0.5)
+    put_failed(storage, spec_of("Supervised", EIGHTH, 1))
+    asked = []
+
+    def judge(spec: TrialSpec, result: Result) -> str:
+        asked.append((spec.trial_id, result.trial_id))
+        return "code a -> b"
+
+    planned = survey(table, storage, judge)
+    assert asked == [(spec_of("Supervised", EIGHTH, 0).trial_id,) * 2]
+    assert [(item.state, item.stale) for item in planned][:3] == [
+        ("done", "code a -> b"),
+        ("failed", ""),
+        ("missing", ""),
+    ]
+    assert table.cells()[0] not in to_run(planned, retry_failed=True)

@@ -11,7 +11,16 @@ from results.verify import verify
 from tests.contracts import Killed, KilledAt, StopAt
 from tests.orchestrator.conftest import small_table
 from trainer.host import NoHost
-from trainer.records import Storage, attempt_path, checkpoint_name, find_commits, trial_path, trial_state
+from trainer.records import (
+    Storage,
+    attempt_path,
+    checkpoint_name,
+    find_commits,
+    find_previews,
+    read_result,
+    trial_path,
+    trial_state,
+)
 from trainer.run import run_trial
 from trainer.spec import RunOptions
 
@@ -68,6 +77,27 @@ def test_a_half_done_trial_keeps_what_it_goes_on_from(options: RunOptions) -> No
     assert {"metrics-00000009.jsonl", "checkpoint-00000009"} <= removed
     assert trial_state(storage, SPEC.trial_id).step == 8
     assert run_trial(SPEC, options, NoHost()).kind == "done"
+
+
+def test_pictures_stay_with_the_records_of_their_steps(options: RunOptions) -> None:
+    spec = SPEC.model_copy(update={"evaluation": SPEC.evaluation.model_copy(update={"every": 1})})
+    storage = Storage(options.storage)
+    with pytest.raises(Killed):
+        run_trial(spec, options, KilledAt(8))  # the pictures of step 7 belong to no checkpoint
+    (first,) = storage.names(trial_path(spec.trial_id, "attempts"))
+    overtaken = ("picture", attempt_path(spec.trial_id, first, "preview-00000007.png"))
+    assert pruned(storage, dry_run=True) == [overtaken]
+    run_trial(spec, options, NoHost())
+    assert pruned(storage) == [overtaken]
+    result = read_result(storage, spec.trial_id)
+    assert list(find_previews(storage, spec.trial_id, result.segments)) == list(range(1, 13))
+
+
+def test_pictures_stay_where_nothing_else_is_kept(options: RunOptions) -> None:
+    storage = Storage(options.storage)
+    run_trial(SPEC, options.changed(keep="nothing"), NoHost())
+    assert pruned(storage) == []
+    assert len(find_previews(storage, SPEC.trial_id, read_result(storage, SPEC.trial_id).segments)) == 2
 
 
 def test_damaged_checkpoints_do_not_push_out_the_one_to_fall_back_to(options: RunOptions) -> None:

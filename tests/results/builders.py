@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -224,6 +224,17 @@ def put_score(storage: Storage, label: str, fraction: Fraction, seed: int, last:
     if label != "Supervised":
         records += [judged(10, 0.26, "teacher"), judged(20, last + 0.01, "teacher")]
     put_done(storage, spec, *records, code=code)
+
+
+def put_scores(
+    storage: Storage, scores: Mapping[str, Mapping[Fraction, Sequence[float | None]]], *, first_seed: int = 0
+) -> None:
+    """Store finished trials by row and fraction, a score a seed from `first_seed` on; None: that seed is not there."""
+    for label, by_fraction in scores.items():
+        for fraction, values in by_fraction.items():
+            for seed, value in enumerate(values, first_seed):
+                if value is not None:
+                    put_score(storage, label, fraction, seed, value)
 
 
 def read(storage: Storage, table: TableStub, **options: object) -> Frames:

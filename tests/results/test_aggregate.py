@@ -40,9 +40,9 @@ def storage(tmp_path):
     return Storage(str(tmp_path / "runs"))
 
 
-def cell(row, *values, expected=None):
+def cell(row, *values, expected=None, stale=()):
     mean, std = mean_and_std(values)
-    return CellSummary(row, "1/8", mean, std, expected or len(values), values, (), (), ())
+    return CellSummary(row, "1/8", mean, std, expected or len(values), values, (), (), (), stale)
 
 
 def test_std_is_that_of_the_sample():
@@ -132,6 +132,25 @@ def test_the_leader_exceeds_the_next_mean_by_more_than_its_spread():
     # the second has mean 0.6 and std 0.1
     assert leader([cell("a", 0.71, 0.71), cell("b", 0.5, 0.6, 0.7)]) == "a"
     assert leader([cell("a", 0.69, 0.69), cell("b", 0.5, 0.6, 0.7)]) is None
+
+
+def test_the_leader_exceeds_the_next_mean_by_more_than_its_own_spread():
+    # the best has mean 0.7 and std 0.1
+    assert leader([cell("a", 0.6, 0.7, 0.8), cell("b", 0.59, 0.59)]) == "a"
+    assert leader([cell("a", 0.6, 0.7, 0.8), cell("b", 0.61, 0.61)]) is None
+
+
+def test_no_other_complete_cell_is_within_the_spread_of_the_leader():
+    # the third has mean 0.6 and std 0.3: below the second, and yet it reaches the first
+    cells = [cell("a", 0.8, 0.8), cell("b", 0.7, 0.7), cell("c", 0.3, 0.6, 0.9)]
+    assert leader(cells[:2]) == "a"
+    assert leader(cells) is None
+
+
+def test_a_stale_cell_neither_leads_nor_stands_in_the_way():
+    stale = cell("a", 0.9, 0.9, stale=((0, "code"),))
+    assert leader([stale, cell("b", 0.6, 0.61), cell("c", 0.5, 0.51)]) == "b"
+    assert leader([stale, cell("b", 0.6, 0.61)]) is None
 
 
 def test_an_incomplete_cell_never_leads_and_one_alone_leads_nothing():

@@ -6,9 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.stale_results import accept
 from results.verify import Verification, verify
 from tests.orchestrator.conftest import small_table
-from trainer.records import Digests, Manifest, Result, Storage, attempt_path, read_result, trial_path
+from tests.results.test_staleness import HereStub
+from trainer.records import (
+    Digests,
+    Manifest,
+    Result,
+    Storage,
+    attempt_path,
+    read_result,
+    superseded_path,
+    trial_path,
+)
 
 TABLE = small_table()
 TRIAL = TABLE.cells()[1].trial_id
@@ -98,10 +109,31 @@ def test_an_attempt_on_other_data_is_noted(storage: Storage) -> None:
     assert "ran on another data than the last one" in note
 
 
-def test_other_code_than_is_here_is_noted(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.verify.code_digest", lambda: "f" * 64)
-    assert len(notes(storage)) == 2
-    assert "made by other code" in notes(storage)[0]
+def test_what_is_stale_here_and_what_was_accepted_of_it_is_noted(storage: Storage) -> None:
+    machine = HereStub({"code": "f" * 64, "torch": "1.0"})
+    first = [f.message for f in verify(storage, TABLE, here=machine).findings if f.trial_id == TRIAL]
+    assert len(first) == 1
+    assert first[0].startswith("stale: code ")
+    result = read_result(storage, TRIAL)
+    assert result is not None
+    accept(storage, TRIAL, attempt=result.attempt, facts={"code": "f" * 64}, why="seen")
+    found = [f for f in verify(storage, TABLE, here=machine).findings if f.trial_id == TRIAL]
+    assert [f.kind for f in found] == ["note", "note"]
+    assert found[0].message.startswith("stale: torch ")
+    assert found[1].message.startswith("accepted: code ")
+
+
+def test_a_result_that_was_set_aside_is_noted_and_read(storage: Storage) -> None:
+    result = read_result(storage, TRIAL)
+    assert result is not None
+    old = result.model_copy(update={"attempt": "a", "segments": ()})
+    storage.write(superseded_path(TRIAL, "a"), old.sealed())
+    storage.write(superseded_path(TRIAL, "b"), b"{}")
+    damage, aside = notes(storage)
+    assert "superseded result not accepted" in damage
+    assert aside.startswith(
+        "a result of attempt a was set aside, and is in doubt: its metric records hold 0 evaluations"
+    )
 
 
 def test_numbers_that_do_not_follow_from_counts_are_named(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

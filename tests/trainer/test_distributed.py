@@ -8,6 +8,7 @@ import torch
 from tests.worlds import run_ranks
 from trainer.distributed import (
     agree,
+    alone,
     gather,
     global_sum,
     global_sum_with_gradient,
@@ -25,6 +26,7 @@ JOINED = torch.arange(2 * NUM_RANKS * 2, dtype=torch.float64).view(-1, 2)  # two
 def answer(folder: str) -> None:
     """Ask everything on one rank and save what it says."""
     mine = JOINED[shard(len(JOINED))].clone()
+    by_itself = alone_on_rank_1(mine)
     leaf = mine.clone().requires_grad_()
     total = global_sum_with_gradient(leaf.sum())
     ((rank() + 1) * total).backward()  # every rank makes something else of the sum
@@ -44,8 +46,18 @@ def answer(folder: str) -> None:
         "shard": mine,
         "agreed": torch.tensor([agree(rank() == 0, mine.device), agree(rank() == 1, mine.device)]),
         "refusal": refusal,
+        "alone": by_itself,
     }
     torch.save(answers, Path(folder) / f"{rank()}.pt")
+
+
+def alone_on_rank_1(mine: torch.Tensor) -> torch.Tensor:
+    """What a rank finds that asks while the others do not: it would wait for them for ever."""
+    if rank() != 1:
+        return mine
+    with alone():
+        assert (world_size(), rank(), shard(4)) == (1, 0, slice(0, 4))
+        return next_of_global_batch(global_sum(mine))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +107,11 @@ def test_every_rank_says_what_the_first_says(answers: list[dict]) -> None:
 
 def test_a_batch_that_ranks_cannot_share_is_refused(answers: list[dict]) -> None:
     assert all("a global batch of 4 cannot be shared by 3 ranks" in said["refusal"] for said in answers)
+
+
+def test_a_rank_that_is_alone_asks_nobody_and_afterwards_is_one_of_many(answers: list[dict]) -> None:
+    assert torch.equal(answers[1]["alone"], JOINED[2:4].roll(-1, dims=0))
+    assert torch.equal(answers[0]["sum"], answers[1]["sum"])
 
 
 def test_alone_a_process_is_the_whole_world() -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.contracts import StopAt, small_options, small_spec
+from tests.contracts import StopAt, play, small_options, small_spec
 from tests.orchestrator.conftest import small_table
 from tests.rooms import Room
-from trainer.build import build_mask
+from trainer.build import build_mask, build_trial, open_data
 from trainer.host import NoHost
+from trainer.metrics import confusion_of
 from trainer.randomness import fold, key_of, sample_keys, uniform
 from trainer.records import Storage, read_result
 from trainer.run import Outcome, run_trial
@@ -91,3 +92,28 @@ def test_activation_checkpointing_needs_less_device_memory(open_room: Callable[.
         assert open_room("classmix", str(saves), activation_checkpointing=saves).run() == Outcome("done")
         peaks.append(torch.cuda.max_memory_allocated())
     assert peaks[1] < peaks[0]
+
+
+@pytest.mark.parametrize("name", ["supervised", "classmix", "complexmix"])
+def test_a_step_never_waits_for_the_gpu(name: str, small_data: Path) -> None:
+    spec = small_spec(name, precision="float32")
+    train_images, eval_images, split = open_data(spec, small_data / "data", small_data / "cache")
+    device = torch.device("cuda", 0)
+    trial, _ = build_trial(spec, split, train_images, eval_images, weights=small_data, device=device)
+    for step in range(3):  # the first steps may ask cuDNN, and compute what later ones find
+        for _ in play(trial, step):
+            pass
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in play(trial, 3):
+            pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        trial.streams.close()
+
+
+def test_pixels_are_counted_on_the_gpu_as_on_the_cpu() -> None:
+    label = torch.randint(0, 19, (2, 33, 64))
+    label[0, :5] = 255
+    prediction = torch.randint(0, 19, (2, 33, 64))
+    assert torch.equal(confusion_of(prediction, label, 19), confusion_of(prediction.cuda(), label.cuda(), 19).cpu())

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tests import oracles
+from trainer import metrics
 from trainer.losses import IGNORE_INDEX
 from trainer.metrics import class_iou, confusion_of, mean_iou
 
@@ -61,3 +62,16 @@ def test_confusions_of_parts_add_up_to_that_of_the_whole() -> None:
     prediction, label = draw()
     parts = [confusion_of(prediction[i : i + 1], label[i : i + 1], 6) for i in range(2)]
     assert torch.equal(parts[0] + parts[1], confusion_of(prediction, label, 6))
+
+
+def test_the_gpus_way_of_counting_counts_the_same() -> None:
+    value = torch.randint(0, 26, (1000,), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(metrics._count_on_gpu(value, 30), metrics._count(value, 30))
+
+
+def test_the_most_likely_class_is_the_first_of_the_highest() -> None:
+    scores = torch.randint(0, 4, (2, 6, 5, 7), generator=torch.Generator().manual_seed(0)).float()
+    classes = metrics.most_likely(scores)
+    assert torch.equal(classes, scores.argmax(dim=1))
+    assert classes.dtype == torch.int64
+    assert metrics.most_likely(torch.ones(1, 3, 1, 1)).item() == 0

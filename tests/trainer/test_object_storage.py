@@ -74,7 +74,7 @@ def test_the_endpoint_comes_from_the_url_or_from_where_awss_own_tools_look(
 
 def test_without_an_endpoint_the_region_is_the_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(remote.arrow_fs, "resolve_s3_region", lambda bucket: asked.append(bucket) or "eu-north-1")
+    monkeypatch.setattr(remote.arrow_fs(), "resolve_s3_region", lambda bucket: asked.append(bucket) or "eu-north-1")
     assert Storage("s3://some-bucket/runs")._filesystem.region == "eu-north-1"
     assert Storage("s3://some-bucket/runs?region=eu-west-3")._filesystem.region == "eu-west-3"
     assert asked == ["some-bucket"]
@@ -355,7 +355,7 @@ def test_a_trial_on_s3_stops_goes_on_and_ends_as_in_a_folder(room: Room, unbroke
     assert state.step == 3
     assert room.run() == Outcome("done")
     assert room.finished().equals(unbroken)
-    left = ["attempts", "preview.png", "result.json", "spec.json", "weights.pt"]
+    left = ["attempts", "result.json", "spec.json", "weights.pt"]
     assert room.storage.names(trial_path(room.spec.trial_id)) == left
 
 

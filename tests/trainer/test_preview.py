@@ -1,17 +1,23 @@
-"""Pictures of a mix: what is drawn is what the method would do."""
+"""Pictures of a mix and of predictions: what is drawn is what the method would do, and what evaluation sees."""
 
-import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from tests.contracts import small_spec, small_trial
 from trainer.build import build_mask
+from trainer.data.cache import CachedSplit
+from trainer.drawing import WRONG
+from trainer.evaluate import evaluate, predict_whole
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.masks import MaskFn
 from trainer.methods.mix import blend
-from trainer.preview import mix_panels, png_of, scale_for
+from trainer.metrics import confusion_of
+from trainer.preview import mix_panels, prediction_panels, predictor_on, spread_over, truth_panels
 from trainer.randomness import key_of, sample_keys
 from trainer.spec import BoxMask, ClassMask
 
@@ -73,22 +79,58 @@ def test_the_picture_is_of_the_mask_that_training_would_draw() -> None:
     assert mixed.tolist() == pixels(blend(mask, IMAGES, IMAGES.roll(-1, 0))[0])
 
 
-def test_the_sheet_is_a_png_that_holds_every_picture() -> None:
-    rows = panels_of()
-    sheet = Image.open(io.BytesIO(png_of(rows, scale=5)))
-    assert sheet.format == "PNG"
-    assert sheet.size == (4 * (20 + 6) + 6, 2 * (20 + 16 + 6) + 6)
-    picture = np.asarray(sheet)[6 + 16 : 6 + 16 + 20, 6 : 6 + 20]
-    assert np.array_equal(picture[::5, ::5], rows[0][0][1])
-    assert np.array_equal(picture[4::5, 4::5], rows[0][0][1])
-
-
-def test_small_pictures_are_enlarged_until_titles_fit() -> None:
-    assert [scale_for(width) for width in (32, 64, 128, 255, 256, 1024)] == [8, 4, 2, 2, 1, 1]
-
-
 def test_a_blend_shows_the_classes_of_the_image_it_has_more_of() -> None:
     for share, more in ((0.01, 1), (0.6, 0)):
         row = panels_of(("ict", lambda class_map, _keys, _key, share=share: torch.full((2, 1, 4, 4), share)))[1]
         palette = np.vstack([PALETTE, np.zeros((252, 3), np.uint8)])
         assert row[2][1].tolist() == palette[CLASS_MAPS[more].numpy()].tolist()
+
+
+# --- predictions --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def split(small_data: Path) -> CachedSplit:
+    """The five evaluation images of the small dataset."""
+    return small_trial(small_spec("supervised"), small_data).evaluation_images
+
+
+def network() -> nn.Module:
+    """Scores three channels as they are, and a fourth class by a batch norm whose mode is seen in what it says."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)).double().train()
+
+
+@pytest.mark.parametrize(("wanted", "places"), [(1, [2]), (2, [1, 3]), (3, [0, 2, 4]), (5, [0, 1, 2, 3, 4]), (9, 5)])
+def test_images_are_spread_evenly_and_none_comes_twice(wanted: int, places: object, split: CachedSplit) -> None:
+    found = spread_over(split, wanted)
+    assert found == (places if wanted < 9 else [0, 1, 2, 3, 4])
+
+
+def test_images_without_a_label_are_never_chosen(split: CachedSplit) -> None:
+    some = replace(split, has_label=np.array([False, True, False, True, True]))
+    assert spread_over(some, 2) == [1, 4]
+    assert spread_over(some, 5) == [1, 3, 4]
+
+
+def test_what_is_predicted_is_what_evaluation_counts(split: CachedSplit) -> None:
+    net, cpu = network(), torch.device("cpu")
+    class_map_of = predictor_on(split, predict_whole, device=cpu, dtype=torch.float64)
+    confusion = torch.zeros(4, 4, dtype=torch.int64)
+    for place in range(len(split)):
+        prediction = torch.from_numpy(class_map_of(net, place)).long()
+        confusion += confusion_of(prediction, torch.from_numpy(split.label(place).copy()).long(), 4)
+    assert torch.equal(confusion, evaluate(net, split, device=cpu, dtype=torch.float64))
+    assert net.training
+
+
+def test_panels_hold_image_truth_prediction_and_errors(split: CachedSplit) -> None:
+    image, label = split.image(2), split.label(2)
+    prediction = np.where(label == 0, 1, label).astype(np.uint8)  # every pixel of class 0 is wrong, no other
+    prediction[label == IGNORE_INDEX] = 3
+    (_, shown), (_, truth) = truth_panels("name", image, label, PALETTE)
+    (_, drawn), (title, errors) = prediction_panels("net", image, label, prediction, PALETTE)
+    assert np.array_equal(shown, image)
+    assert np.array_equal(truth[label == 1], np.broadcast_to(PALETTE[1], truth[label == 1].shape))
+    assert np.array_equal(drawn[label == 0], np.broadcast_to(PALETTE[1], drawn[label == 0].shape))
+    assert np.array_equal((errors == WRONG).all(axis=2), label == 0)
+    assert title == f"net: {(label == 0).sum() / (label != IGNORE_INDEX).sum():.1%} wrong"

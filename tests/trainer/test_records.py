@@ -31,11 +31,13 @@ from trainer.records import (
     checkpoint_name,
     code_digest,
     find_commits,
+    find_previews,
     new_attempt_name,
     read_failure,
     read_result,
     read_segments,
     segment_name,
+    step_in,
     trial_path,
     trial_state,
     write_segment,
@@ -348,6 +350,35 @@ def test_a_changed_commit_does_not_count(storage: Storage) -> None:
     assert state_of(storage) == ("partial", 10)
 
 
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def segment_of(attempt: str, step: int) -> Segment:
+    return Segment(attempt=attempt, file=f"metrics-{step:08d}.jsonl", sha256_of_file="")
+
+
+def test_pictures_count_with_the_records_of_their_steps(storage: Storage) -> None:
+    for attempt, steps in {"a1": (5, 10, 15, 20), "a2": (15, 20, 25), "a3": (15,)}.items():
+        for step in steps:
+            storage.write(attempt_path(TRIAL, attempt, f"preview-{step:08d}.png"), b"")
+    storage.write(attempt_path(TRIAL, "a1", "preview-00000007.png.txt"), b"")
+    # The first attempt is safe up to step 12; the second goes on from there, and its step 25 is not safe.
+    history = [segment_of("a1", 6), segment_of("a1", 12), segment_of("a2", 18), segment_of("a2", 24)]
+    found = {5: "a1", 10: "a1", 15: "a2", 20: "a2"}
+    expected = {step: attempt_path(TRIAL, attempt, f"preview-{step:08d}.png") for step, attempt in found.items()}
+    assert find_previews(storage, TRIAL, history) == expected
+    assert list(find_previews(storage, TRIAL, history, passed_over=1)) == [10, 15, 20]
+    assert find_previews(storage, TRIAL, history, passed_over=4) == {}
+    assert find_previews(storage, TRIAL, ()) == {}
+
+
+@pytest.mark.parametrize("name", ["preview-5.png", "preview-00000005.jpg", "metrics-00000005.jsonl", "x"])
+def test_another_name_is_no_pictures(name: str) -> None:
+    assert step_in(name, "preview") is None
+    assert step_in("preview-00000005.png", "preview") == 5
+    assert step_in("preview-00000005.png", "metrics") is None
+
+
 # --- the digest of the code ---------------------------------------------------------------------------------------
 
 
@@ -375,7 +406,10 @@ def test_the_code_digest_changes_with_a_file_that_decides_the_number(copied_room
 
 @pytest.mark.parametrize(
     "name",
-    ["records.py", "checkpoint.py", "host.py", "run.py", "journal.py", "preview.py", "mask_statistics.py"],
+    [
+        *("records.py", "checkpoint.py", "host.py", "run.py", "journal.py", "mask_statistics.py"),
+        *("preview.py", "trial_preview.py", "drawing.py", "predicting.py", "trained.py"),
+    ],
 )
 def test_the_code_digest_stays_with_a_file_that_only_stores_or_shows(copied_room: Path, name: str) -> None:
     before = code_digest()

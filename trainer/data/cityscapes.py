@@ -44,6 +44,22 @@ def palette_of(class_names: tuple[str, ...]) -> Array:
     return np.array([CLASSES[name][1] for name in class_names], np.uint8)
 
 
+def label_ids_of(class_names: tuple[str, ...]) -> Array:
+    """The stored ids of classes, as Cityscapes' server reads them, for each class index: [C] uint8.
+
+    Raises: DataError naming classes that Cityscapes does not have.
+    """
+    refuse_unknown(class_names, "--ids cityscapes")
+    return np.array([CLASSES[name][0] for name in class_names], np.uint8)
+
+
+def refuse_unknown(class_names: tuple[str, ...], who: str) -> None:
+    """Raises: DataError naming classes that Cityscapes does not have."""
+    unknown = [given for given in class_names if given not in CLASSES]
+    if unknown:
+        raise DataError(f"{who}: no Cityscapes class is called {', '.join(unknown)}; there are {', '.join(CLASSES)}")
+
+
 def cityscapes_layout(root: Path, *, name: str = "cityscapes", class_names: tuple[str, ...] = CLASS_NAMES) -> Layout:
     """The layout leftImg8bit/<split>/<city>/… and gtFine/<split>/<city>/…_gtFine_labelIds.png below `root`.
 
@@ -53,9 +69,7 @@ def cityscapes_layout(root: Path, *, name: str = "cityscapes", class_names: tupl
 
     Raises: DataError for a class that Cityscapes does not have.
     """
-    unknown = [given for given in class_names if given not in CLASSES]
-    if unknown:
-        raise DataError(f"{name}: no Cityscapes class is called {', '.join(unknown)}; there are {', '.join(CLASSES)}")
+    refuse_unknown(class_names, name)
     return Layout(
         name=name,
         root=root,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from trainer.data.folders import IGNORE, DataError, Layout, distinct_palette, label_table
+from trainer.data.folders import IGNORE, DataError, Layout, label_table
+from trainer.data.palettes import distinct_palette
 from trainer.spec import Folders
 
 

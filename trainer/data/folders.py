@@ -4,7 +4,6 @@ A dataset is a `Layout`, a value that says where its files lie and what their st
 no dataset by name; `catalog.py` picks the layout of a spec.
 """
 
-import colorsys
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -80,7 +79,7 @@ class Layout:
             two images have the same name.
         """
         images, label_folder = self._images_by_name(split), self.label_folder(split)
-        label_files = set(_files_below(label_folder))
+        label_files = set(files_below(label_folder))
         samples = []
         for name in sorted(images):
             label = f"{name}{self.label_ending}"
@@ -95,7 +94,7 @@ class Layout:
     def _images_by_name(self, split: str) -> dict[str, Path]:
         folder, images = self.image_folder(split), dict[str, Path]()
         holds_labels = folder == self.label_folder(split)
-        for file in _files_below(folder):
+        for file in files_below(folder):
             stem, dot, suffix = file.rpartition(".")
             is_image = f"{dot}{suffix}".lower() in IMAGE_SUFFIXES and stem.endswith(self.image_ending)
             if not is_image or (holds_labels and file.endswith(self.label_ending)):
@@ -120,7 +119,7 @@ class Layout:
         return f"{self.name}/{split} has {num_images} images in {self.image_folder(split)}; {expected} were published"
 
 
-def _files_below(folder: Path) -> list[str]:
+def files_below(folder: Path) -> list[str]:
     """Paths of all files below `folder`, relative to it, with forward slashes; [] where there is no such folder."""
     files = []
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -155,15 +154,6 @@ def allowed_values(table: Array) -> str:
     for run in np.split(allowed, np.flatnonzero(np.diff(allowed) > 1) + 1):
         runs.append(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}")
     return ", ".join(runs)
-
-
-def distinct_palette(num_classes: int) -> Array:
-    """Colours that are easy to tell apart: [num_classes, 3] uint8, none twice, always the same."""
-    colours = []
-    for index in range(num_classes):
-        hue = index * 0.61803399 % 1  # steps of the golden ratio never come back to a hue
-        colours.append(colorsys.hsv_to_rgb(hue, (0.85, 0.55)[index // 2 % 2], (0.95, 0.6)[index % 2]))
-    return np.round(np.array(colours) * 255).astype(np.uint8)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

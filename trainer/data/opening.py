@@ -6,7 +6,7 @@ Loads neither torch nor ray: a split is opened before anything that trains is bu
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from trainer.data.cache import CachedSplit, open_cache
+from trainer.data.cache import CachedSplit, find_cache, open_cache
 from trainer.data.folders import Layout, image_size
 from trainer.data.resizing import AS_STORED, Filters
 from trainer.spec import Dataset, TrialSpec
@@ -49,3 +49,19 @@ def open_splits(spec: TrialSpec, layout: Layout, folder: Path) -> tuple[CachedSp
     dataset = spec.dataset
     train = open_resized(dataset, layout, dataset.train_split, folder)
     return train, OPENERS[spec.evaluation.protocol](dataset, layout, dataset.eval_split, folder)
+
+
+def find_splits(spec: TrialSpec, layout: Layout, folder: Path) -> tuple[CachedSplit, CachedSplit] | None:
+    """What `open_splits` would open, without building anything; None where one of the two would have to be built.
+
+    Raises: DataError where the files of a split cannot be listed.
+    """
+    dataset, filters = spec.dataset, Filters(spec.dataset.image_filter, spec.dataset.label_filter)
+    height, width = dataset.height, dataset.width
+    train = find_cache(layout, dataset.train_split, height=height, width=width, folder=folder, filters=filters)
+    if train is None:
+        return None
+    if not spec.evaluation.is_resized:
+        (height, width), filters = full_size(layout, dataset.eval_split), AS_STORED
+    judged = find_cache(layout, dataset.eval_split, height=height, width=width, folder=folder, filters=filters)
+    return None if judged is None else (train, judged)

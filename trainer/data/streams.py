@@ -17,7 +17,7 @@ from torch import Tensor
 from trainer.data.cache import CachedSplit
 from trainer.data.pool_labels import PoolLabels
 from trainer.data.resizing import resize_image, resize_label
-from trainer.distributed import rank, shard, world_size
+from trainer.distributed import alone, rank, shard, world_size
 from trainer.losses import IGNORE_INDEX
 from trainer.methods.base import Batch, Phase, Pool, PoolPart, Stream, phase_at
 from trainer.randomness import fold_int, key_of, permutation, uniform_int
@@ -41,7 +41,14 @@ def _epoch_order(key: int, epoch: int, pool_size: int) -> Tensor:
 
 def on_device(image: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Images [n, H, W, 3] uint8 as [n, 3, H, W] in [0, 1] on the device, moved there as bytes."""
-    return image.to(device, non_blocking=True).permute(0, 3, 1, 2).to(dtype).contiguous() / 255
+    moved = image.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return moved.to(dtype, memory_format=torch.contiguous_format).div_(255)
+
+
+def pinned_for(device: torch.device, pixels: np.ndarray) -> Tensor:
+    """Pixels as a tensor that a GPU copies without making the host wait for all it was told before."""
+    tensor = torch.from_numpy(pixels)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 class Streaming(Protocol):
@@ -176,6 +183,12 @@ class Streams:
         self._ahead = (step + 1, self._thread.submit(self._read, step + 1))
         return {name: batch.to(self._device, self._dtype) for name, batch in raw.items()}
 
+    def whole(self, step: int) -> dict[str, Batch]:
+        """The global batches of a step, the parts of all ranks together; what was read ahead stays as it is."""
+        with alone():
+            raw = self._read(step)
+        return {name: batch.to(self._device, self._dtype) for name, batch in raw.items()}
+
     def use_pool_labels(self, labels: PoolLabels) -> None:
         """Show these labels with unlabelled images from the next step on; what was read ahead without is read again."""
         if self._ahead is not None:
@@ -193,7 +206,7 @@ class Streams:
         def batches() -> Iterator[Tensor]:
             for first in range(0, len(mine), at_once):
                 alive()
-                images = torch.from_numpy(self._cache.images(mine[first : first + at_once]))
+                images = pinned_for(self._device, self._cache.images(mine[first : first + at_once]))
                 yield on_device(images, self._device, self._dtype)
 
         return PoolPart(tuple(self._cache.names[place] for place in mine), batches, height, width)

@@ -17,6 +17,7 @@ from trainer.losses import (
     whole_batch_mean,
 )
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
+from trainer.metrics import most_likely
 from trainer.spec import Adversarial
 
 REAL, FAKE = 1.0, 0.0
@@ -129,7 +130,7 @@ def self_taught_loss(logits: Tensor, trusted: Tensor) -> Tensor:
     Returns: scalar; zero where no pixel is trusted.
     Source: AdvSemiSeg train.py: pixels whose judgement is below the threshold are ignored.
     """
-    pseudo_label = torch.where(trusted, logits.detach().argmax(dim=1), IGNORE_INDEX)
+    pseudo_label = torch.where(trusted, most_likely(logits.detach()), IGNORE_INDEX)
     return supervised_loss(logits, pseudo_label)
 
 

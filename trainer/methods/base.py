@@ -151,5 +151,9 @@ class Method(ABC):
         raise TypeError(f"{type(self).__name__} has a phase that labels the pool, but does not say how")
 
     def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
-        """Titled images [3, H, W] in [0, 1] of what the method makes of a batch; called on every rank."""
+        """Titled images [3, H, W] in [0, 1] of what the method makes of a batch, or none.
+
+        Called now and then on rank 0 as if it were alone, with the whole global batches of a step, without gradient
+        and with running averages at rest.
+        """
         return ()

@@ -7,12 +7,14 @@ every draw. Source numbers (9.1 …) are sections of docs/methods.md.
 """
 
 from collections.abc import Callable
-from math import isqrt
+from functools import lru_cache
+from math import isqrt, prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.randomness import fold, fold_int, normal, uniform, uniform_int
+from trainer.randomness import fold, fold_int, fold_prepared, normal, prepared, uniform, uniform_int
 from trainer.spec import BlendMask, BoxMask, ClassMask, ComplexMask, CowMask
 
 MaskFn = Callable[[Tensor, Tensor, int], Tensor]
@@ -57,8 +59,12 @@ def class_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: ClassMa
     Source: ClassMix, Olsson et al. 2020, arXiv:2007.07936, transformmasks.generate_class_mask: floor(K / 2) of the K
     present classes without replacement. Differs: drawn by rank of a hash per class, so that no loop is needed.
     """
-    chosen = _choose_half(_present(class_map, _zeros_like_rows(class_map), 1, num_classes), keys, "floor")
-    return _look_up(chosen, class_map, _zeros_like_rows(class_map))
+    if class_map.dim() != 3:
+        raise ValueError(f"class_map has shape {tuple(class_map.shape)}; [N, H, W] is wanted")
+    slot = class_map.flatten(1)
+    present = torch.zeros(len(slot), num_classes, dtype=torch.bool, device=slot.device).scatter_(1, slot, True)
+    chosen = _choose_half(keys, present.unsqueeze(1), "floor").squeeze(1)
+    return chosen.float().gather(1, slot).view_as(class_map).unsqueeze(1)
 
 
 def cow_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: CowMask) -> Tensor:
@@ -105,14 +111,15 @@ def complex_mask(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: Compl
 
 
 def _mask_of_grid(class_map: Tensor, keys: Tensor, count: int, spec: ComplexMask, num_classes: int) -> Tensor:
-    _, height, width = class_map.shape
     rows, columns = grid_shape(count, spec.grid)
-    block = block_index(height, width, rows, columns, class_map.device)
+    table = (len(keys), rows * columns, num_classes)
+    slot = (_first_slots(class_map.shape, rows, columns, num_classes, class_map.device) + class_map).view(-1)
     if spec.classes == "of_present":
-        candidates = _present(class_map, block, rows * columns, num_classes)
+        present = torch.zeros(prod(table), dtype=torch.bool, device=slot.device).index_fill_(0, slot, True)
+        chosen = _choose_half(keys, present.view(table), spec.rounding)
     else:
-        candidates = torch.ones(1, rows * columns, num_classes, dtype=torch.bool, device=class_map.device)
-    return _look_up(_choose_half(candidates, keys, spec.rounding), class_map, block)
+        chosen = _choose_half_of_all(keys, *table[1:], spec.rounding)
+    return chosen.view(-1).float().index_select(0, slot).view_as(class_map).unsqueeze(1)
 
 
 def grid_shape(count: int, grid: str) -> tuple[int, int]:
@@ -130,6 +137,14 @@ def block_index(height: int, width: int, rows: int, columns: int, device: torch.
     """The block of each pixel, [H, W] int64: edges at k H / rows and k W / columns, rounded half up."""
     row = _block_of(height, rows, device)
     return row[:, None] * columns + _block_of(width, columns, device)[None, :]
+
+
+@lru_cache(maxsize=8)
+def _first_slots(shape: torch.Size, rows: int, columns: int, num_classes: int, device: torch.device) -> Tensor:
+    """Where, in a table [N, blocks, C], the classes of each pixel's block begin: [N, H, W], the same at every step."""
+    block = block_index(shape[1], shape[2], rows, columns, device)
+    image = torch.arange(shape[0], device=device).view(-1, 1, 1)
+    return (image * rows * columns + block) * num_classes
 
 
 def _block_of(length: int, blocks: int, device: torch.device) -> Tensor:
@@ -155,28 +170,41 @@ def blend_share(class_map: Tensor, keys: Tensor, batch_key: int, *, spec: BlendM
     return share.view(-1, 1, 1, 1).expand(-1, 1, *class_map.shape[1:])
 
 
-def _zeros_like_rows(class_map: Tensor) -> Tensor:
-    if class_map.dim() != 3:
-        raise ValueError(f"class_map has shape {tuple(class_map.shape)}; [N, H, W] is wanted")
-    return torch.zeros(class_map.shape[1:], dtype=torch.int64, device=class_map.device)
-
-
-def _present(class_map: Tensor, block: Tensor, num_blocks: int, num_classes: int) -> Tensor:
-    """Which classes are in which block: [N, blocks, C] bool."""
-    present = torch.zeros(len(class_map), num_blocks * num_classes, dtype=torch.bool, device=class_map.device)
-    slot = (block * num_classes + class_map).flatten(1)
-    return present.scatter_(1, slot, True).view(-1, num_blocks, num_classes)
-
-
-def _choose_half(candidates: Tensor, keys: Tensor, rounding: str) -> Tensor:
-    """Half of the candidate classes of each block, those of smallest hash: [1 or N, blocks, C] to [N, blocks, C]."""
-    num_blocks, num_classes = candidates.shape[1:]
-    slot = torch.arange(num_blocks * num_classes, device=keys.device).view(num_blocks, num_classes)
-    score = fold(keys[:, None, None], slot).masked_fill(~candidates, _LARGEST)
+def _choose_half(keys: Tensor, candidates: Tensor, rounding: str) -> Tensor:
+    """Half of the candidate classes of each block, those of smallest hash: candidates and choice [N, blocks, C]."""
+    score = _scores(keys, *candidates.shape[1:]).masked_fill_(~candidates, _LARGEST)
     count = candidates.sum(dim=2, keepdim=True)
-    half = (count + _extra(rounding, keys, num_blocks)).div(2, rounding_mode="floor").expand(len(keys), -1, 1)
-    limit = score.sort(dim=2).values.gather(2, (half - 1).clamp(min=0))
+    half = (count + _extra(rounding, keys, candidates.shape[1])).div(2, rounding_mode="floor")
+    limit = _sorted(score).gather(2, (half - 1).clamp(min=0))
     return (score <= limit) & candidates & (half > 0)
+
+
+def _choose_half_of_all(keys: Tensor, num_blocks: int, num_classes: int, rounding: str) -> Tensor:
+    """`_choose_half` where every class is a candidate in every block."""
+    score = _scores(keys, num_blocks, num_classes)
+    half = (num_classes + _extra(rounding, keys, num_blocks)) // 2
+    if isinstance(half, int):
+        return score <= _sorted(score)[..., half - 1, None] if half else torch.zeros_like(score, dtype=torch.bool)
+    return (score <= _sorted(score).gather(2, (half - 1).clamp(min=0))) & (half > 0)
+
+
+def _scores(keys: Tensor, num_blocks: int, num_classes: int) -> Tensor:
+    """The hash of every class in every block of every image: [N, blocks, C] int64."""
+    return fold_prepared(keys[:, None, None], _prepared_slots(num_blocks, num_classes, keys.device))
+
+
+@lru_cache(maxsize=16)
+def _prepared_slots(num_blocks: int, num_classes: int, device: torch.device) -> Tensor:
+    """One number for each class in each block, ready to be folded: [blocks, C] int64, the same at every step."""
+    slot = torch.arange(num_blocks * num_classes, device=device).view(num_blocks, num_classes)
+    return prepared(slot)
+
+
+def _sorted(score: Tensor) -> Tensor:
+    """Each row in order. On the CPU by NumPy: torch's own sort carries places along and takes ten times as long."""
+    if score.device.type == "cpu":
+        return torch.from_numpy(np.sort(score.numpy()))
+    return score.sort(dim=-1).values
 
 
 def _extra(rounding: str, keys: Tensor, num_blocks: int) -> Tensor | int:
@@ -185,9 +213,3 @@ def _extra(rounding: str, keys: Tensor, num_blocks: int) -> Tensor | int:
         return int(rounding == "ceil")
     block = torch.arange(num_blocks, device=keys.device)[None, :, None]
     return (uniform(fold(fold(keys, torch.full_like(keys, _COIN))[:, None, None], block)) < 0.5).long()
-
-
-def _look_up(chosen: Tensor, class_map: Tensor, block: Tensor) -> Tensor:
-    """Whether each pixel's class is chosen in its block: mix_mask [N, 1, H, W]."""
-    slot = (block * chosen.shape[2] + class_map).flatten(1)
-    return chosen.flatten(1).gather(1, slot).view(class_map.shape).unsqueeze(1).float()

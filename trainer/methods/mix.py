@@ -26,14 +26,18 @@ from trainer.spec import Mix
 
 @dataclass(frozen=True, slots=True)
 class MixedBatch:
-    """What the student learns from: mixed images and the teacher's mixed probabilities for them.
+    """What the student learns from: mixed images and what the teacher says of them.
 
-    `image` [n, 3, H, W] in [0, 1], before strong augmentation; `probs` [n, C, H, W]; `mix_mask` [n, 1, H, W].
+    `image` [n, 3, H, W] in [0, 1], before strong augmentation; `confidence` and `pseudo_label` [n, H, W], the largest
+    mixed probability and its class; `mix_mask` [n, 1, H, W]; `probs` [n, C, H, W], the mixed probabilities, None where
+    a mask of whole pixels and a loss on classes alone make it enough to mix what is found before.
     """
 
     image: Tensor
-    probs: Tensor
+    confidence: Tensor
+    pseudo_label: Tensor
     mix_mask: Tensor
+    probs: Tensor | None = None
 
 
 class MixMethod(Method):
@@ -83,11 +87,10 @@ class MixMethod(Method):
         key = key_of(self._seed, "strong_augmentation", step)
         image = strong_augmentation(mixed.image, key, self._spec.augmentation)
         logits = networks.student(image)
-        confidence, pseudo_label = mixed.probs.max(dim=1)
-        confident = (confidence >= self._spec.confidence_threshold).to(logits.dtype)
+        confident = (mixed.confidence >= self._spec.confidence_threshold).to(logits.dtype)
         confident_fraction = batch_mean(confident)
         gate = self._gate(confident, confident_fraction)
-        loss = self._weight_at(step) * pixel_mean(self._loss_map(logits, mixed.probs, pseudo_label), gate)
+        loss = self._weight_at(step) * pixel_mean(self._loss_map(logits, mixed), gate)
         scalars = {
             "unlabeled_loss": whole_batch_mean(loss),
             "confident_fraction": confident_fraction,
@@ -97,14 +100,25 @@ class MixMethod(Method):
 
     @torch.no_grad()
     def mix(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> MixedBatch:
-        """Label the raw images with the teacher, draw the masks and mix images and probabilities alike."""
+        """Label the raw images with the teacher, draw the masks and mix images and what the teacher says alike."""
         batch = batches["unlabeled"]
         probs = teacher_probs(networks, batch.image)
+        confidence, class_map = probs.max(dim=1)
         batch_key = key_of(self._seed, "mix_mask", step)
-        mix_mask = self._mask(probs.argmax(dim=1), sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
+        mix_mask = self._mask(class_map, sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
         image_b = self._partner(batches)
-        probs_b = teacher_probs(networks, image_b) if self._has_partners else next_of_global_batch(probs)
-        return MixedBatch(blend(mix_mask, batch.image, image_b), blend(mix_mask, probs, probs_b), mix_mask)
+        image = blend(mix_mask, batch.image, image_b)
+        of_partner = teacher_probs(networks, image_b) if self._has_partners else None
+        if self._spec.loss != "cross_entropy" or self._spec.mask.kind == "blend":
+            mixed = blend(mix_mask, probs, next_of_global_batch(probs) if of_partner is None else of_partner)
+            return MixedBatch(image, *mixed.max(dim=1), mix_mask, mixed)
+        if of_partner is None:
+            confidence_b, class_map_b = next_of_global_batch(confidence), next_of_global_batch(class_map)
+        else:
+            confidence_b, class_map_b = of_partner.max(dim=1)
+        keeps_a = mix_mask.squeeze(1) == 1
+        label = torch.where(keeps_a, class_map, class_map_b)
+        return MixedBatch(image, torch.where(keeps_a, confidence, confidence_b), label, mix_mask)
 
     def _partner(self, batches: Mapping[str, Batch]) -> Tensor:
         """Image b of each pair: that of the second stream, or the next of the global batch."""
@@ -113,7 +127,9 @@ class MixMethod(Method):
         return next_of_global_batch(batches["unlabeled"].image)
 
     def pictures(self, networks: Networks, batches: Mapping[str, Batch], step: int) -> Sequence[tuple[str, Tensor]]:
-        """The first pair of the batch, its mask and its mix."""
+        """The first pair of the batch, its mask and its mix; none before mixing begins."""
+        if step < self._spec.supervised_start:
+            return ()
         batch = batches["unlabeled"]
         mixed = self.mix(networks, batches, step)
         partner = self._partner(batches)
@@ -130,12 +146,13 @@ class MixMethod(Method):
         ramp = ramp_up(step - self._spec.supervised_start, self._spec.ramp_up_steps)
         return self._spec.unlabeled_weight * ramp
 
-    def _loss_map(self, logits: Tensor, probs: Tensor, pseudo_label: Tensor) -> Tensor:
+    def _loss_map(self, logits: Tensor, mixed: MixedBatch) -> Tensor:
+        if self._spec.loss == "cross_entropy":
+            return cross_entropy_map(logits, mixed.pseudo_label)[0]
+        assert mixed.probs is not None
         if self._spec.loss == "squared":
-            return squared_difference_map(torch.softmax(logits, dim=1), probs)
-        if self._spec.loss == "soft_cross_entropy":
-            return soft_cross_entropy_map(logits, probs)
-        return cross_entropy_map(logits, pseudo_label)[0]
+            return squared_difference_map(torch.softmax(logits, dim=1), mixed.probs)
+        return soft_cross_entropy_map(logits, mixed.probs)
 
     def _gate(self, confident: Tensor, confident_fraction: Tensor) -> Tensor:
         """The weight of each pixel: the batch-wide confident share (ClassMix, French), its own confidence, or one."""

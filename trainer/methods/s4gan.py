@@ -16,6 +16,7 @@ from trainer.losses import (
 from trainer.methods.adversarial import FAKE, REAL, one_hot, streams_with_truth
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.methods.supervised import supervised_objective
+from trainer.metrics import most_likely
 from trainer.randomness import key_of, sample_keys
 from trainer.spec import S4GAN
 
@@ -135,7 +136,7 @@ def self_training_loss(logits: Tensor, chosen: Tensor) -> Tensor:
     Returns: scalar; zero where no image of the global batch is chosen.
     Source: train_s4GAN.py, find_good_maps and loss_st.
     """
-    loss, _ = cross_entropy_map(logits, logits.detach().argmax(dim=1))
+    loss, _ = cross_entropy_map(logits, most_likely(logits.detach()))
     weight = chosen[:, None, None].to(loss.dtype).expand_as(loss)
     return global_mean((weight * loss).sum(), weight.sum())
 

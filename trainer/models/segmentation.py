@@ -65,9 +65,9 @@ class SegmentationNetwork(nn.Module):
         self.register_buffer("input_std", torch.tensor(normalization.std).view(1, 3, 1, 1), persistent=False)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Bring RGB in [0, 1], [N, 3, H, W], to what the backbone is to be given."""
+        """Bring RGB in [0, 1], [N, 3, H, W], to what the backbone is to be given, in one pass over the image."""
         ordered = image.flip(1) if self.normalization.is_bgr else image
-        return (ordered * self.normalization.scale - self.input_mean) / self.input_std
+        return torch.addcmul(-self.input_mean / self.input_std, ordered, self.normalization.scale / self.input_std)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """The backbone's parameters that are trained, each once."""

@@ -23,7 +23,9 @@ class RunOptions(Part):
     `checkpoint_every` and `log_every` count steps; 0 lets the length of the trial decide. A process that makes no step
     for `hang_seconds` is ended and tried again (0: never); `progress_seconds` is how often an attempt says how far it
     is. `activation_checkpointing` trades time for memory and `deterministic` time for equal bits on a GPU; neither
-    changes what is computed.
+    changes what is computed. With `previews` every evaluation leaves a small picture of what the networks see.
+    `gpus_per_worker` is what whoever starts the ranks gave each of them, for the account of hours alone; None where
+    nobody said.
     """
 
     storage: Place = "runs"
@@ -40,6 +42,8 @@ class RunOptions(Part):
     progress_seconds: float = Field(default=10.0, ge=0)
     activation_checkpointing: bool = False
     deterministic: bool = False
+    previews: bool = True
+    gpus_per_worker: float | None = Field(default=None, ge=0)
 
     def changed(self, **fields: Any) -> "RunOptions":
         """These options with some fields changed and checked."""

@@ -36,7 +36,7 @@ def test_a_finished_table_is_not_trained_again(
     ran = mixgrid("run", table_file, "--storage", trained, "--data", places["data"], "--cache", places["cache"])
     assert ran.returncode == 0, ran.stderr
     assert sorted(p.name for p in Path(trained, "trials").rglob("attempts/*")) == before
-    for word in ("Supervised", "ComplexMix", "table.csv", "table.tex", "masks.png", "mlflow ui"):
+    for word in ("Supervised", "ComplexMix", "table.csv", "table.tex", "masks.png", "report.html", "mlflow ui"):
         assert word in ran.stdout
 
 
@@ -50,6 +50,28 @@ def test_csv_long_holds_the_records_numbers_to_all_digits(trained: str, table_fi
         column = next(name for name in row if name.startswith("mean_iou"))
         assert float(row[column]) == last.mean_iou
     assert len(rows) == 2
+
+
+def test_the_name_of_the_file_says_the_format(trained: str, table_file: str, tmp_path: Path) -> None:
+    starts = {"a.csv": "row,policy", "a.tex": "% ", "a.md": "| Method", "a.html": "<!doctype html>", "a.txt": "Method "}
+    for name, start in starts.items():
+        told = mixgrid("table", table_file, "--storage", trained, "-o", str(tmp_path / name))
+        assert (told.returncode, told.stdout) == (0, f"{tmp_path / name}\n"), told.stderr
+        assert (tmp_path / name).read_text().startswith(start)
+
+
+def test_a_table_can_stand_alone_in_latex_only(trained: str, table_file: str) -> None:
+    told = mixgrid("table", table_file, "--storage", trained, "--format", "latex-plain", "--standalone")
+    assert told.stdout.endswith("\\end{document}\n")
+    refused = mixgrid("table", table_file, "--storage", trained, "--standalone")
+    assert refused.returncode == 2
+    assert "--format latex" in refused.stderr
+
+
+def test_published_values_can_be_left_out(tmp_path: Path) -> None:
+    words = ("table", "table1", "--storage", str(tmp_path), "--format", "markdown")
+    assert "| *paper* | 53.88 ± 0.56 |" in mixgrid(*words).stdout
+    assert "53.88" not in mixgrid(*words, "--no-published", "--no-differences").stdout
 
 
 def test_status_is_readable_by_scripts(trained: str, table_file: str) -> None:
@@ -162,7 +184,7 @@ def test_an_optional_row_is_planned_where_it_is_named(tmp_path: Path) -> None:
 
 def test_a_narrow_terminal_cuts_off_no_mark_and_no_digit(tmp_path: Path) -> None:
     told = mixgrid("table", "table1_as_published", "--storage", str(tmp_path), COLUMNS="100").stdout
-    for word in ("DST-CBC [best]", "[teacher]", "–† (0/5)", "66.77 ± 0.83", "66.19 (paper)"):
+    for word in ("DST-CBC [best]", "[teacher]", "– (0/5 m)", "66.77 ± 0.83", "66.19"):
         assert word in told
     assert "…" not in told
 

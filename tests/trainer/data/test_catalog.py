@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from trainer.data import synthetic
-from trainer.data.catalog import open_layout, synthetic_root
-from trainer.data.cityscapes import CLASSES, palette_of
+from trainer.data.catalog import open_layout, palette_of, synthetic_root
+from trainer.data.cityscapes import CLASSES
+from trainer.data.cityscapes import palette_of as cityscapes_palette
 from trainer.data.folders import read_sample
 from trainer.spec import CamVid, Cityscapes, Folders, Synthetic
 
@@ -57,4 +58,12 @@ def test_only_what_is_drawn_decides_the_folder_of_a_synthetic_set(tmp_path: Path
 
 def test_synthetic_classes_keep_the_ids_and_colours_of_cityscapes() -> None:
     assert tuple(CLASSES[name][0] for name in synthetic.CLASS_NAMES) == synthetic.LABEL_IDS
-    np.testing.assert_array_equal(palette_of(synthetic.CLASS_NAMES), synthetic.PALETTE)
+    np.testing.assert_array_equal(cityscapes_palette(synthetic.CLASS_NAMES), synthetic.PALETTE)
+
+
+def test_the_colours_of_a_dataset_are_those_of_its_layout_and_need_no_file(tmp_path: Path) -> None:
+    mine = Folders(name="mine", images="i", labels="l", class_names=("a", "b", "c"), height=8, width=8)
+    for dataset in (Cityscapes(), CamVid(), SMALL, mine):
+        colours = palette_of(dataset)
+        assert colours.tolist() == open_layout(dataset, tmp_path).palette.tolist()
+    assert palette_of(SMALL.model_copy(update={"num_train": 10**9})).shape == (len(synthetic.CLASS_NAMES), 3)

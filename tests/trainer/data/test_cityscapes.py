@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.data.conftest import NAMES, save
-from trainer.data.cityscapes import CLASS_NAMES, cityscapes_layout
+from trainer.data.cityscapes import CLASS_NAMES, cityscapes_layout, label_ids_of
 from trainer.data.folders import UNKNOWN, DataError, allowed_values, read_label
 
 # The trained ids in the order of their train ids, written down from the published list and from nothing of ours.
@@ -20,6 +20,15 @@ def test_the_label_table_equals_the_published_ids() -> None:
     for stored in range(256):
         assert table[stored] == expected.get(stored, UNKNOWN)
     assert allowed_values(table) == "0..33, 255"
+
+
+def test_predictions_go_to_the_server_with_the_published_ids() -> None:
+    assert label_ids_of(CLASS_NAMES).tolist() == TRAINED_IDS
+    assert label_ids_of(("car", "sky")).tolist() == [26, 23]
+    table = cityscapes_layout(Path()).label_table
+    assert table[label_ids_of(CLASS_NAMES)].tolist() == list(range(19))
+    with pytest.raises(DataError, match="--ids cityscapes: no Cityscapes class is called pavement, tree; there are"):
+        label_ids_of(("sky", "pavement", "tree"))
 
 
 def test_classes_and_colours_are_the_official_ones() -> None:

@@ -14,7 +14,6 @@ from trainer.data.folders import (
     Layout,
     Sample,
     allowed_values,
-    distinct_palette,
     image_size,
     read_image,
     read_label,
@@ -224,10 +223,3 @@ def test_label_ids_that_contradict_the_spec_are_refused(tmp_path: Path, changes:
 def test_allowed_values_are_written_as_runs(tmp_path: Path) -> None:
     assert allowed_values(layout_at(tmp_path).label_table) == "0..2, 255"
     assert allowed_values(layout_at(tmp_path, label_ids={5: 0, 7: 1, 8: 2}, ignore_value=3).label_table) == "3, 5, 7..8"
-
-
-def test_a_generated_palette_has_no_colour_twice() -> None:
-    palette = distinct_palette(254)
-    assert palette.shape == (254, 3)
-    assert palette.dtype == np.uint8
-    assert len(np.unique(palette, axis=0)) == 254

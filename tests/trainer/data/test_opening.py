@@ -9,7 +9,7 @@ from tests.contracts import SMALL, small_spec
 from tests.trainer.data.conftest import picture, save
 from trainer.data.catalog import open_layout
 from trainer.data.folders import DataError, Layout, read_image, read_label
-from trainer.data.opening import OPENERS, open_splits, with_splits_of_their_own
+from trainer.data.opening import OPENERS, find_splits, open_splits, with_splits_of_their_own
 from trainer.spec import Evaluation, TrialSpec
 
 FULL = ("full_whole", "full_sliding")
@@ -78,3 +78,17 @@ def test_images_of_two_sizes_are_refused_at_full_size_with_both_sizes_and_the_cu
 def test_only_dataset_and_size_make_something_new_to_prepare() -> None:
     specs = [spec_of(), spec_of().model_copy(update={"seed": 1}), *map(spec_of, FULL), spec_of(label_filter="majority")]
     assert with_splits_of_their_own(specs) == [specs[0], specs[2], specs[4]]
+
+
+@pytest.mark.parametrize("protocol", ["resized", *FULL])
+def test_splits_are_found_once_both_are_built_and_never_built(protocol: str, layout: Layout, tmp_path: Path) -> None:
+    spec = spec_of(protocol, image_filter="box")
+    assert find_splits(spec, layout, tmp_path / "cache") is None
+    assert not (tmp_path / "cache").exists()
+    built = open_splits(spec, layout, tmp_path / "cache")
+    found = find_splits(spec, layout, tmp_path / "cache")
+    assert found is not None
+    assert [split.path for split in found] == [split.path for split in built]
+    assert [split.digest for split in found] == [split.digest for split in built]
+    built[1].path.unlink()
+    assert find_splits(spec, layout, tmp_path / "cache") is None

@@ -275,6 +275,21 @@ def test_the_batches_of_a_step_do_not_change_when_the_next_is_read(streams: Stre
     assert torch.equal(batch.image, before)
 
 
+def test_the_whole_batch_of_a_step_is_that_of_all_ranks_and_moves_nothing(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {step: streams.at(step)["unlabeled"] for step in (2, 3)}
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    half = streams.at(2)["unlabeled"]
+    whole = streams.whole(2)["unlabeled"]
+    assert torch.equal(whole.image, alone[2].image)
+    assert torch.equal(whole.index, alone[2].index)
+    assert torch.equal(half.image, alone[2].image[len(half.image) :])
+    assert torch.equal(streams.at(3)["unlabeled"].image, alone[3].image[len(half.image) :])
+
+
 def test_an_error_while_reading_ahead_comes_out_at_its_step(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_self: StreamReader, step: int) -> RawBatch:
         raise OSError(f"no image at step {step}")

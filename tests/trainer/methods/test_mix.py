@@ -150,27 +150,39 @@ def test_two_streams_pair_image_by_image_in_one_direction() -> None:
     batches = {"labeled": batch_of(three_images()[:1], label=1), "unlabeled": batch_of(three_images())}
     mixed = method.mix(networks, {**batches, "partner": batch_of(other)}, step=0)
     assert mixed.image.argmax(dim=1)[:, 0].tolist() == [[0, 2, 2], [1, 0, 0], [2, 1, 1]]
-    assert mixed.probs.argmax(dim=1)[:, 0].tolist() == [[0, 2, 2], [1, 0, 0], [2, 1, 1]]
+    assert mixed.pseudo_label[:, 0].tolist() == [[0, 2, 2], [1, 0, 0], [2, 1, 1]]
     assert len(teacher.seen) == 2
     assert [(s.name, s.pool, s.batch) for s in method.streams][2] == ("partner", "unlabeled", 3)
 
 
 def test_images_and_teachers_probabilities_are_mixed_alike() -> None:
     networks, _, _ = networks_of()
-    mixed = method_of(keep_columns(0)).mix(networks, {"unlabeled": batch_of(three_images())}, step=0)
+    method = method_of(keep_columns(0), loss="soft_cross_entropy")
+    mixed = method.mix(networks, {"unlabeled": batch_of(three_images())}, step=0)
     own_and_partner = [[[i, (i + 1) % 3, (i + 1) % 3]] * 2 for i in range(3)]
     assert mixed.image.argmax(dim=1).tolist() == own_and_partner
+    assert mixed.probs is not None
     assert mixed.probs.argmax(dim=1).tolist() == own_and_partner
     torch.testing.assert_close(mixed.probs, torch.softmax(8 * mixed.image, dim=1))
+
+
+@pytest.mark.parametrize("pairs", ["cyclic", "two_streams"])
+def test_confidence_and_class_of_mixed_probabilities_are_those_mixed_before(pairs: str) -> None:
+    networks, _, _ = networks_of()
+    batches = {"unlabeled": batch_of(three_images()), "partner": batch_of(three_images().flip(0) * 0.7)}
+    soft = method_of(keep_columns(0), loss="soft_cross_entropy", pairs=pairs).mix(networks, batches, step=0)
+    hard = method_of(keep_columns(0), pairs=pairs).mix(networks, batches, step=0)
+    assert hard.probs is None
+    assert torch.equal(hard.confidence, soft.confidence)
+    assert torch.equal(hard.pseudo_label, soft.pseudo_label)
+    assert len(hard.confidence.unique()) > 1
 
 
 def test_the_confidence_of_a_mixed_pixel_comes_with_it() -> None:
     image = three_images()
     image[0] *= 0.1  # image 0 is unsure everywhere
     networks, _, _ = networks_of()
-    confidence = (
-        method_of(keep_columns(0)).mix(networks, {"unlabeled": batch_of(image)}, step=0).probs.max(dim=1).values
-    )
+    confidence = method_of(keep_columns(0)).mix(networks, {"unlabeled": batch_of(image)}, step=0).confidence
     sure = confidence[:, 0] >= CONFIDENT
     assert sure.tolist() == [[False, True, True], [True, True, True], [True, False, False]]
 

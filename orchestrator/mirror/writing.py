@@ -1,43 +1,41 @@
-"""Storage to MLflow, idempotent: MLflow may be down, or be rebuilt from storage at any time. Alone knows mlflow.
+"""Storage to MLflow, idempotent: MLflow may be down, or be rebuilt from storage at any time.
 
 A run per trial, found or created by its trial_id; a run per table that lists its trials. Only metric records that a
-checkpoint or result contains are mirrored, with their own time stamps, so that no point comes twice.
+checkpoint or result contains are mirrored, with their own time stamps, so that no point comes twice; the pictures of
+their steps come with them, in `previews`.
 """
 
 import hashlib
 import json
 import logging
-import os
-import re
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from experiments.table import Cell, Table
+from orchestrator.mirror.client import EXPERIMENT, artifact_location, open_client, runs_by_key
+from orchestrator.mirror.points import CLASS_NAMES, EVAL_SIZE, points_of, tags_of_names
 from trainer.records import (
     DamagedRecord,
-    EvaluationRecord,
     Manifest,
     Segment,
     Storage,
-    TrainRecord,
     find_commits,
+    find_previews,
+    read_brief,
     read_failure,
     read_manifests,
-    read_result,
     read_segments,
     trial_path,
 )
 
 _LOG = logging.getLogger("mixgrid.mirror")
-EXPERIMENT = "mixgrid"
 _METRICS_AT_ONCE = 1000  # MLflow's limit per request
 _SYNC_SECONDS = 15.0
 _MIRRORED = "mixgrid.mirrored_segments"
@@ -48,11 +46,8 @@ class Mirror:
     """Brings MLflow to what storage says."""
 
     def __init__(self, storage: Storage, tracking_uri: str) -> None:
-        # A server that is away is asked again at the next sync, not for minutes inside this one.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         self._storage = storage
-        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._client = open_client(tracking_uri)
         self._artifacts = artifact_location(storage, tracking_uri)
         self._experiment = self._find_experiment()
         self._runs: dict[str, Run] = {}
@@ -70,22 +65,11 @@ class Mirror:
     def sync(self, table: Table) -> None:
         """Mirror every trial of a table, and the table itself."""
         cells = {cell.trial_id: cell for cell in table.cells()}
-        self._load_runs()
+        self._runs = runs_by_key(self._client, self._experiment)
         for trial_id, cell in cells.items():
             if self._storage.exists(trial_path(trial_id)):
                 self._sync_trial(cell)
         self._sync_table(table, list(cells))
-
-    def _load_runs(self) -> None:
-        self._runs = {}
-        token: str | None = None
-        while True:
-            page = self._client.search_runs([self._experiment], "tags.`mixgrid.key` != ''", 1, 1000, None, token)
-            for run in page:
-                self._runs[run.data.tags["mixgrid.key"]] = run
-            token = page.token
-            if not token:
-                return
 
     def _run(self, key: str, name: str, tags: dict[str, str]) -> Run:
         if key not in self._runs:
@@ -108,7 +92,8 @@ class Mirror:
     def _sync_trial(self, cell: Cell) -> None:
         trial_id = cell.trial_id
         run = self._run(trial_id, trial_id, {"mixgrid.kind": "trial"})
-        if run.data.tags.get(_RESULT) == self._result_stamp(trial_id) != "":
+        is_whole = {CLASS_NAMES, EVAL_SIZE} <= run.data.tags.keys()  # else it was mirrored before they were noted
+        if is_whole and run.data.tags.get(_RESULT) == self._result_stamp(trial_id) != "":
             return
         segments, state = self._history(trial_id)
         if num_mirrored(run, segments) is None:
@@ -128,7 +113,7 @@ class Mirror:
 
     def _history(self, trial_id: str) -> tuple[Sequence[Segment], str]:
         with suppress(DamagedRecord):
-            result = read_result(self._storage, trial_id)
+            result = read_brief(self._storage, trial_id)
             if result is not None:
                 return result.segments, "done"
         commits = find_commits(self._storage, trial_id)
@@ -140,7 +125,8 @@ class Mirror:
         attempts = self._storage.names(trial_path(cell.trial_id, "attempts"))
         manifests, _ = read_manifests(self._storage, cell.trial_id)
         newest = manifests[-1] if manifests else None
-        if newest is None or run.data.tags.get("mixgrid.attempt") == newest.attempt:
+        is_known = newest is not None and run.data.tags.get("mixgrid.attempt") == newest.attempt
+        if newest is None or (is_known and CLASS_NAMES in run.data.tags):
             return
         if not run.data.params:
             flat = dict(flatten(cell.spec.model_dump(mode="json")))
@@ -161,6 +147,7 @@ class Mirror:
             "mixgrid.threads": str(newest.threads),
             "mixgrid.host": newest.host,
             **{f"mixgrid.version.{name}": version for name, version in newest.versions.items()},
+            **tags_of_names(newest.class_names),
         }
         self._client.log_batch(run.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
@@ -172,7 +159,10 @@ class Mirror:
         points = [p for r in read_segments(self._storage, trial_id, fresh) for p in points_of(r, class_names)]
         for first in range(0, len(points), _METRICS_AT_ONCE):
             self._client.log_batch(run.info.run_id, metrics=points[first : first + _METRICS_AT_ONCE])
-        # Only now: if we die before this line the same points come again, which MLflow keeps once (equal in all keys).
+        previews = find_previews(self._storage, trial_id, segments, passed_over=num_mirrored(run, segments) or 0)
+        self._log_files(run, previews.values(), folder="previews")
+        # Only now: if we die before this line the same points come again, which MLflow keeps once (equal in all keys),
+        # and the same pictures, each of which takes its own place again.
         self._client.set_tag(run.info.run_id, _MIRRORED, word_of(segments))
 
     def _class_names(self, trial_id: str) -> tuple[str, ...]:
@@ -182,18 +172,23 @@ class Mirror:
     def _sync_end(self, run: Run, trial_id: str, state: str) -> None:
         stamp = self._result_stamp(trial_id)
         if state == "done":
-            with tempfile.TemporaryDirectory() as folder:
-                for name in ("result.json", "preview.png"):
-                    if self._storage.exists(trial_path(trial_id, name)):
-                        path = Path(folder) / name
-                        path.write_bytes(self._storage.read(trial_path(trial_id, name)))
-                        self._client.log_artifact(run.info.run_id, str(path))
+            self._log_files(run, [trial_path(trial_id, "result.json")])
             self._client.set_terminated(run.info.run_id)
         elif state == "failed":
             self._client.set_terminated(run.info.run_id, status="FAILED")
         self._client.set_tag(run.info.run_id, "mixgrid.state", state)
         if state == "done":
+            result = read_brief(self._storage, trial_id)
+            if result is not None:  # all evaluations of a result are of one size
+                self._client.set_tag(run.info.run_id, EVAL_SIZE, "x".join(map(str, result.evaluations[-1].eval_size)))
             self._client.set_tag(run.info.run_id, _RESULT, stamp)
+
+    def _log_files(self, run: Run, paths: Iterable[str], *, folder: str | None = None) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            for path in paths:
+                copy = Path(place) / path.rpartition("/")[2]
+                copy.write_bytes(self._storage.read(path))
+                self._client.log_artifact(run.info.run_id, str(copy), folder)
 
 
 def word_of(segments: Sequence[Segment]) -> str:
@@ -218,26 +213,6 @@ def flatten(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", value
 
 
-def points_of(record: TrainRecord | EvaluationRecord, class_names: Sequence[str]) -> list[Metric]:
-    """A record as MLflow metrics, stamped with the record's own time."""
-    stamp = int(record.time * 1000)
-    if isinstance(record, TrainRecord):
-        return [Metric(f"train/{name}", value, stamp, record.step) for name, value in record.scalars.items()]
-    points = (
-        [] if record.mean_iou is None else [Metric(f"{record.network}/mean_iou", record.mean_iou, stamp, record.step)]
-    )
-    for index, (name, iou) in enumerate(zip(class_names, record.class_iou, strict=False)):  # no names, no classes
-        if iou is not None:
-            points.append(Metric(f"{record.network}/iou/{metric_word(name, index)}", iou, stamp, record.step))
-    return points
-
-
-def metric_word(name: str, index: int) -> str:
-    """A class name as MLflow allows it in the name of a metric; with its number where signs had to go."""
-    word = re.sub(r"[^\w\- ]", "_", name)
-    return word if word == name else f"{word}_{index}"
-
-
 def split_input(cell: Cell, manifest: Manifest) -> DatasetInput:
     """The labelled split as an MLflow dataset; its digest is cut to MLflow's 36 characters."""
     name = f"{cell.spec.dataset.kind} {cell.label_fraction} labelled, split seed {cell.spec.resolved_split_seed}"
@@ -250,23 +225,6 @@ def split_input(cell: Cell, manifest: Manifest) -> DatasetInput:
         profile=profile,
     )
     return DatasetInput(dataset=dataset, tags=[InputTag("mlflow.data.context", "training")])
-
-
-def default_tracking_uri(storage: Storage) -> str:
-    """A SQLite file in a local storage; beside remote storage one in the user's state folder."""
-    if storage.is_local:
-        path = Path(storage.locate("mlflow.db"))
-    else:
-        path = Path.home() / ".local" / "state" / "mixgrid" / "mlflow.db"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{path}"
-
-
-def artifact_location(storage: Storage, tracking_uri: str) -> str | None:
-    """Beside a SQLite file of ours the artifacts lie in the storage too; a server knows its own place."""
-    if tracking_uri.startswith("sqlite:") and storage.is_local:
-        return Path(storage.locate("mlartifacts")).as_uri()
-    return None
 
 
 def sync_once(table: Table, storage: Storage, tracking_uri: str) -> str | None:
@@ -296,9 +254,3 @@ def mirroring(table: Table, storage: Storage, tracking_uri: str) -> Iterator[Non
     finally:
         ended.set()
         thread.join()
-
-
-def quiet() -> None:
-    """Keep MLflow's own chatter off a terminal that shows a table."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,140 @@
+"""What has changed since a trial was done: its code, images, split, weights or libraries against those of a machine.
+
+Loads neither pandas nor torch, and knows no format. What a machine cannot look at was not checked and makes nothing
+stale; what a person has accepted does not count until it changes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from trainer.records import (
+    AcceptedChange,
+    DamagedRecord,
+    Finished,
+    Manifest,
+    Storage,
+    attempt_path,
+    read_accepted,
+    read_brief,
+)
+from trainer.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from results.frame import CellLike, TableLike
+
+DIGESTS = ("code", "data", "split", "weights")
+LIBRARIES = ("torch", "numpy", "pillow", "python", "cuda")
+_SHORT = 12
+
+
+class HereLike(Protocol):
+    """What is asked of a machine: by name, the digests and versions that it has for a spec and can look at."""
+
+    def facts(self, spec: TrialSpec) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that is not what it was."""
+
+    name: str
+    before: str
+    now: str
+
+    @property
+    def text(self) -> str:
+        """The change in a few words."""
+        return f"{self.name} {_short(self.before)} -> {_short(self.now)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """A result of an attempt against a machine: what makes it stale, what was accepted, what could not be checked."""
+
+    attempt: str
+    changes: tuple[Change, ...]
+    accepted: tuple[Change, ...]
+    unchecked: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What makes the result stale; empty where nothing does."""
+        return "; ".join(change.text for change in self.changes)
+
+
+def find_stale(storage: Storage, table: TableLike, here: HereLike, *, num_threads: int = 8) -> dict[str, str]:
+    """By trial id, what has changed since a trial was done; the trials that are stale alone."""
+    cells: dict[str, CellLike] = {cell.trial_id: cell for cell in table.cells()}
+
+    def look(trial_id: str) -> str:
+        with suppress(DamagedRecord):
+            result = read_brief(storage, trial_id)
+            return "" if result is None else judge(storage, cells[trial_id].spec, result, here).text
+        return ""
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        found = dict(zip(cells, pool.map(look, cells), strict=True))
+    return {trial_id: text for trial_id, text in found.items() if text}
+
+
+def judge(storage: Storage, spec: TrialSpec, result: Finished, here: HereLike) -> Freshness:
+    """Compare what a result was made with and what a machine has."""
+    made, facts = facts_of(storage, result), here.facts(spec)
+    found = [Change(name, made[name], facts[name]) for name in made if name in facts]
+    differing = [change for change in found if _differs(change)]
+    accepted = _accepted(differing, read_accepted(storage, result.trial_id) if differing else (), result.attempt)
+    return Freshness(
+        attempt=result.attempt,
+        changes=tuple(change for change in differing if change not in accepted),
+        accepted=accepted,
+        unchecked=tuple(name for name in made if name not in facts),
+    )
+
+
+def facts_of(storage: Storage, result: Finished) -> dict[str, str]:
+    """The digests that a result names, and the versions of the attempt that ended it, where its manifest is there.
+
+    CUDA's is none of them where the trial ran on a CPU.
+    """
+    facts = {name: getattr(result.digests, name) for name in DIGESTS}
+    with suppress(DamagedRecord):
+        manifest = Manifest.find(storage, attempt_path(result.trial_id, result.attempt, "manifest.json"))
+        if manifest is not None:
+            facts |= dict(_versions(manifest))
+    return facts
+
+
+def _versions(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    for name in LIBRARIES:
+        ran_without = name == "cuda" and manifest.device.startswith("cpu")
+        if name in manifest.versions and not ran_without:
+            yield name, manifest.versions[name]
+
+
+def _differs(change: Change) -> bool:
+    """Whether the releases, or digests, are not the same. A machine without CUDA says nothing of CUDA's."""
+    if change.name == "cuda" and "none" in (change.before, change.now):
+        return False
+    return _release(change.name, change.before) != _release(change.name, change.now)
+
+
+def _release(name: str, version: str) -> str:
+    """The part of a version that counts: torch's without its build (+cpu), Python's minor release (3.11)."""
+    if name == "torch":
+        return version.partition("+")[0]
+    return ".".join(version.split(".")[:2]) if name == "python" else version
+
+
+def _accepted(differing: list[Change], entries: tuple[AcceptedChange, ...], attempt: str) -> tuple[Change, ...]:
+    facts = [entry.facts for entry in entries if entry.attempt == attempt]
+    return tuple(change for change in differing if any(fact.get(change.name) == change.now for fact in facts))
+
+
+def _short(value: str) -> str:
+    """A digest by its first digits; anything else as it is."""
+    return value[:_SHORT] if len(value) == 64 else value
