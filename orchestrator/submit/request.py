@@ -112,7 +112,7 @@ class Nodes:
 
 
 def option_words(options: RunOptions) -> list[str]:
-    """The words of a command line that give these options; what is a default is not said, nor what the placement says."""
+    """The words of a command line that give these options; defaults are not said, nor what the placement says."""
     words, defaults = ["--storage", options.storage, "--data", options.data], RunOptions()
     for name in RunOptions.model_fields:
         value = getattr(options, name)
