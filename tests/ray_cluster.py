@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -26,33 +26,28 @@ def why_absent() -> str:
 def running_head(*, num_cpus: int = 2) -> Iterator[dict[str, str]]:
     """Start a head that asks for a token; gives the environment in which clients find and may use it."""
     place = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # sockets have short names
-    port, dashboard, agent = _free_ports(3)
+    port, dashboard, agent, client = _free_ports(4)
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_raylet_drain_seconds": "1"}
-    words = [
-        "ray",
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        f"--dashboard-port={dashboard}",
-        "--ray-client-server-port=0",
-    ]
-    words += [f"--dashboard-agent-listen-port={agent}", f"--num-cpus={num_cpus}", f"--temp-dir={place}"]
-    words += ["--dashboard-host=127.0.0.1", "--include-dashboard=true", "--disable-usage-stats", "--min-worker-port=0"]
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ports = {"port": port, "dashboard-port": dashboard, "dashboard-agent-listen-port": agent}
+    more = {"ray-client-server-port": client, "num-cpus": num_cpus, "temp-dir": place, "dashboard-host": "127.0.0.1"}
+    words = ["ray", "start", "--head", "--block", "--disable-usage-stats"]
+    words += [f"--{name}={value}" for name, value in {**ports, **more}.items()]
     with (place / "head.txt").open("wb") as out:
         head = subprocess.Popen(words, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
         _await_server(f"http://127.0.0.1:{dashboard}/api/version", head, place)
         yield {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
-            head.wait()
+        _end(head)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _end(head: "subprocess.Popen[bytes]") -> None:
+    """End the head and all it started, which are of one session; a graceful end takes half a minute."""
+    with suppress(ProcessLookupError):
+        os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -12,9 +12,9 @@ from orchestrator.resources import Placement
 from trainer.spec import RunOptions
 
 INPUTS = "inputs"
-# Where something lies, what is drawn and how often it is told decide nothing; a placement is its own part.
-_PLACES = {"storage", "data", "cache", "weights"}
-_NO_IDENTITY = _PLACES | {"threads", "progress_seconds", "previews", "gpus_per_worker"}
+# Where something lies and how often it is told decides nothing that is done.
+_FROM_PLACEMENT = {"threads", "gpus_per_worker"}
+_NO_IDENTITY = {"storage", "data", "cache", "weights", "progress_seconds", *_FROM_PLACEMENT}
 _SLUG_LENGTH = 20  # KubeRay allows a RayJob 47 characters in all
 
 
@@ -46,12 +46,13 @@ class Submission:
     def id(self) -> str:
         """The table's name and the digest of its trials and of how each is trained.
 
-        Places and the number of trials at once stay out: the same work is the same submission from whatever machine
+        Only options that differ from their defaults count, so that a new option changes no id. Places and the number
+        of trials at once stay out: the same work is the same submission from whatever machine
         and folder.
         """
         content = {
             "trials": self.trial_ids,
-            "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY),
+            "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY, exclude_defaults=True),
             "placement": asdict(self.placement),
             "retry_failed": self.retry_failed,
         }
@@ -111,17 +112,14 @@ class Nodes:
 
 
 def option_words(options: RunOptions) -> list[str]:
-    """The words of a command line that give these options, but for defaults; threads and GPUs are the placement's."""
+    """The words of a command line that give these options; defaults are not said, nor what the placement says."""
     words, defaults = ["--storage", options.storage, "--data", options.data], RunOptions()
     for name in RunOptions.model_fields:
         value = getattr(options, name)
-        if name in ("storage", "data", "threads", "gpus_per_worker") or value == getattr(defaults, name):
+        if name in {"storage", "data", *_FROM_PLACEMENT} or value == getattr(defaults, name):
             continue
         flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", str(value)]
+        words += [f"--{flag}"] if value is True else [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
     return words
 
 

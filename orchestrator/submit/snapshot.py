@@ -21,7 +21,6 @@ from orchestrator.submit.request import INPUTS, SubmitError
 ROOMS = ("trainer", "experiments", "orchestrator", "results")
 # Ray keeps a job's files in the memory of the head; Kubernetes allows a ConfigMap 1 MiB.
 MOST_BYTES = 16 * 2**20
-_KINDS = {".py", ".json", ".toml", ".txt"}
 _STAMP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -98,14 +97,21 @@ def take(words: Sequence[str]) -> tuple[Snapshot, tuple[str, ...]]:
 
 
 def read_rooms(root: Path) -> dict[str, bytes]:
-    """The files of the four rooms by path: code and what is read beside it."""
-    paths = [path for room in ROOMS for path in sorted((root / room).rglob("*")) if path.suffix in _KINDS]
-    kept = [path for path in paths if path.is_file() and not _is_hidden(path.relative_to(root))]
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in kept}
+    """The files of the four rooms by path: what git has or would take, without git all but caches."""
+    told = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *ROOMS)
+    names = told.split("\0") if told and is_ours(root) else _names_below(root)
+    paths = {name: root / name for name in sorted(set(names)) if name}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__pycache__")) for part in path.parts)
+def _names_below(root: Path) -> list[str]:
+    paths = [path.relative_to(root) for room in ROOMS for path in (root / room).rglob("*")]
+    return [path.as_posix() for path in paths if not any(part.startswith((".", "__pycache__")) for part in path.parts)]
+
+
+def is_ours(root: Path) -> bool:
+    """Whether git knows the rooms: a folder inside somebody else's checkout, such as an environment, is not ours."""
+    return _git(root, "ls-files", "--error-unmatch", "trainer/__init__.py") is not None
 
 
 def _table_moved(word: str, inputs: dict[str, bytes]) -> str:
@@ -143,7 +149,7 @@ def refuse_large(files: Mapping[str, bytes]) -> None:
 def origin_of(root: Path) -> Origin:
     """The commit of a checkout and the files of the rooms that differ from it, new ones included."""
     commit = _git(root, "rev-parse", "HEAD")
-    if commit is None or _git(root, "ls-files", "--error-unmatch", "trainer/__init__.py") is None:
+    if commit is None or not is_ours(root):
         return Origin()
     told = _git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all", "--", *ROOMS) or ""
     return Origin(commit.strip(), tuple(sorted(entry[3:] for entry in told.split("\0") if entry)))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-#SBATCH --job-name=small-8afbaaebb798-1
-#SBATCH --output=/shared/runs/submissions/small-8afbaaebb798-1-%j.txt
+#SBATCH --job-name=small-46c312bfb9dc-1
+#SBATCH --output=/shared/runs/submissions/small-46c312bfb9dc-1-%j.txt
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@300
@@ -19,7 +19,7 @@ module load cuda/12
 python=/opt/env/bin/python
 code=$(mktemp -d)
 trap 'rm -rf "$code"' EXIT
-"$python" -m zipfile -e /shared/runs/submissions/small-8afbaaebb798-1.zip "$code" || exit 2
+"$python" -m zipfile -e /shared/runs/submissions/small-46c312bfb9dc-1.zip "$code" || exit 2
 cd "$code" || exit 2
 export PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
@@ -32,7 +32,7 @@ head="$(hostname):$((20000 + SLURM_JOB_ID % 10000))"
 srun ray symmetric-run --address "$head" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus=32 --num-gpus=8 --include-dashboard=false -- \
     bash -c 'echo "$$" >"$0"; exec "$@"' "$code/run.pid" \
-    "$python" -m orchestrator.cli run inputs/0-small.py --seeds 0 --storage /shared/runs --data /shared/data --device cuda --workers 2 --cpus-per-worker 4 --max-concurrent 3 --tracking-uri http://mlflow:5000 --submission small-8afbaaebb798-1 --address "$head" &
+    "$python" -m orchestrator.cli run inputs/0-small.py --seeds 0 --storage /shared/runs --data /shared/data --device cuda --workers 2 --cpus-per-worker 4 --max-concurrent 3 --tracking-uri http://mlflow:5000 --submission small-46c312bfb9dc-1 --address "$head" &
 worker=$!
 
 is_time_over=no

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-#SBATCH --job-name=small-e6f44e651c93-1
-#SBATCH --output=/shared/runs/submissions/small-e6f44e651c93-1-%A_%a.txt
+#SBATCH --job-name=small-f99f187e6e93-1
+#SBATCH --output=/shared/runs/submissions/small-f99f187e6e93-1-%A_%a.txt
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@300
@@ -15,7 +15,7 @@ set -uo pipefail
 python=/opt/env/bin/python
 code=$(mktemp -d)
 trap 'rm -rf "$code"' EXIT
-"$python" -m zipfile -e /shared/runs/submissions/small-e6f44e651c93-1.zip "$code" || exit 2
+"$python" -m zipfile -e /shared/runs/submissions/small-f99f187e6e93-1.zip "$code" || exit 2
 cd "$code" || exit 2
 export PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 

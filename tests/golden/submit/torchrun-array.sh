@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-#SBATCH --job-name=small-8afbaaebb798-1
-#SBATCH --output=/shared/runs/submissions/small-8afbaaebb798-1-%A_%a.txt
+#SBATCH --job-name=small-46c312bfb9dc-1
+#SBATCH --output=/shared/runs/submissions/small-46c312bfb9dc-1-%A_%a.txt
 #SBATCH --open-mode=append
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@300
@@ -20,7 +20,7 @@ module load cuda/12
 python=/opt/env/bin/python
 code=$(mktemp -d)
 trap 'rm -rf "$code"' EXIT
-"$python" -m zipfile -e /shared/runs/submissions/small-8afbaaebb798-1.zip "$code" || exit 2
+"$python" -m zipfile -e /shared/runs/submissions/small-46c312bfb9dc-1.zip "$code" || exit 2
 cd "$code" || exit 2
 export PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 

@@ -135,6 +135,7 @@ def code(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
+@pytest.mark.chaos
 @pytest.mark.skipif(bool(why_absent()), reason=why_absent())
 def test_twice_is_one_job_and_it_runs_the_code_as_it_was(
     head: dict[str, str], code: Path, sent_file: Path, places: dict[str, str]

@@ -1,6 +1,7 @@
 """What travels: the rooms and the user's files, never data; and where the code comes from."""
 
 import io
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -34,8 +35,21 @@ def write(path: Path, content: str) -> None:
 
 
 def test_only_code_and_what_is_read_beside_it_travels(checkout: Path) -> None:
+    write(checkout / "trainer/new.py", "not yet in git")
     wanted = {"trainer/__init__.py", "trainer/losses.py", "experiments/demo.py", "experiments/notes.txt"}
-    assert set(read_rooms(checkout)) == wanted
+    assert set(read_rooms(checkout)) == {*wanted, "trainer/new.py"}
+
+
+def test_without_git_everything_but_caches_of_the_rooms_travels(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".git")
+    wanted = {"trainer/__init__.py", "trainer/losses.py", "experiments/demo.py", "experiments/notes.txt"}
+    assert set(read_rooms(checkout)) == {*wanted, "trainer/weights.pt"}
+
+
+def test_a_file_that_was_deleted_does_not_travel(checkout: Path) -> None:
+    (checkout / "trainer/losses.py").unlink()
+    assert "trainer/losses.py" not in read_rooms(checkout)
+    assert origin_of(checkout).changed == ("trainer/losses.py",)
 
 
 def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
