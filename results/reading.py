@@ -145,14 +145,15 @@ def _attempt_of(
 ) -> Attempt:
     """What is known of an attempt; `commits` are the trial's where it is not done, newest first."""
     name, kept = manifest.attempt, _kept_steps(result, commits)
-    words = _words_of(storage, manifest)
-    signs = [(manifest.started, manifest.resumed_from_step), *_signs_of_life(storage, manifest)]
-    signs += [(word.time, word.step) for word in words]
-    signs += [(commit.time, commit.step) for commit in commits if commit.attempt == name]
-    ending: EndingWord = words[0].kind if words else "silent"  # the other ranks most likely only noticed
+    signs: list[tuple[float, int]] = [(manifest.started, manifest.resumed_from_step)]
     if result is not None and result.attempt == name:
         signs.append((result.finished, result.num_steps))
-        ending = "finished"
+        ending: EndingWord = "finished"
+    else:
+        words = _words_of(storage, manifest)
+        ending = words[0].kind if words else "silent"  # the other ranks most likely only noticed
+        signs += [(word.time, word.step) for word in words] + _signs_of_life(storage, manifest)
+        signs += [(commit.time, commit.step) for commit in commits if commit.attempt == name]
     ended = max(time for time, _ in signs)
     kept_step = max(kept.get(name, 0), manifest.resumed_from_step)
     return Attempt(

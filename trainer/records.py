@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -234,6 +234,25 @@ class Record(BaseModel):
             return None
 
 
+class Remembered(Generic[T]):
+    """What was made of some bytes before, by their digest; all is forgotten where it becomes too much."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._made: dict[bytes, T] = {}
+
+    def recall(self, content: bytes, make: Callable[[], T]) -> T:
+        """What `make` gave for these bytes, or gives now. Raises: what it raises, each time."""
+        key = hashlib.sha256(content).digest()
+        with suppress(KeyError):
+            return self._made[key]
+        found = make()
+        if len(self._made) >= self._most:
+            self._made.clear()
+        self._made[key] = found
+        return found
+
+
 class TrainRecord(Record):
     """Means of the training scalars since the record before, at `step` updates done; `time` in unix seconds."""
 
@@ -312,6 +331,16 @@ class Manifest(Record):
     num_labeled: Whole
     num_unlabeled: Whole
     labeled_names: tuple[str, ...]
+
+    @classmethod
+    def opened(cls, content: bytes, *, where: str) -> Self:
+        """As every record; bytes that this process has accepted before are not looked at again."""
+        manifest = _MANIFESTS.recall(content, lambda: super(Manifest, cls).opened(content, where=where))
+        assert isinstance(manifest, cls)
+        return manifest
+
+
+_MANIFESTS: Remembered[Manifest] = Remembered()
 
 
 class Segment(Record):
@@ -757,20 +786,14 @@ def read_brief(storage: Storage, trial_id: str) -> ResultInBrief | None:
         content = storage.read(trial_path(trial_id, "result.json"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    key = trial_id, hashlib.sha256(content).digest()
-    if key not in _ACCEPTED:
-        brief = _brief_at_sight(content, trial_id)
-        if brief is None:
-            result = read_result(storage, trial_id)
-            return None if result is None else _brief_of(result)
-        if len(_ACCEPTED) >= _MOST_ACCEPTED:
-            _ACCEPTED.clear()
-        _ACCEPTED[key] = brief
-    return _ACCEPTED[key]
+    brief = _BRIEFS.recall(content, lambda: _brief_at_sight(content, trial_id))
+    if brief is not None and brief.trial_id == trial_id:
+        return brief
+    result = read_result(storage, trial_id)
+    return None if result is None else _brief_of(result)
 
 
-_ACCEPTED: dict[tuple[str, bytes], ResultInBrief] = {}
-_MOST_ACCEPTED = 10_000
+_BRIEFS: Remembered[ResultInBrief | None] = Remembered()
 
 
 def _brief_at_sight(content: bytes, trial_id: str) -> ResultInBrief | None:

@@ -33,6 +33,7 @@ from trainer.records import (
     find_commits,
     find_previews,
     new_attempt_name,
+    read_brief,
     read_failure,
     read_result,
     read_segments,
@@ -376,6 +377,38 @@ def test_pictures_count_with_the_records_of_their_steps(storage: Storage) -> Non
 def test_another_name_is_no_pictures(name: str) -> None:
     assert step_of_preview(name) is None
     assert step_of_preview("preview-00000005.png") == 5
+
+
+# --- what was accepted before -------------------------------------------------------------------------------------
+
+
+def test_equal_bytes_are_made_something_of_once_and_others_each() -> None:
+    made: list[str] = []
+    memory: records.Remembered[str] = records.Remembered(most=2)
+
+    def make(word: str) -> str:
+        made.append(word)
+        return word.upper()
+
+    for word in ("a", "a", "b", "a", "c", "a"):  # with the third all is forgotten
+        assert memory.recall(word.encode(), lambda word=word: make(word)) == word.upper()
+    assert made == ["a", "b", "c", "a"]
+
+
+def test_a_result_is_accepted_in_its_own_folder_alone_whoever_asked_first(storage: Storage) -> None:
+    result, other = result_of(finished=77.0), TrialSpec(seed=9).trial_id
+    storage.write(trial_path(other, "result.json"), result.sealed())
+    with pytest.raises(DamagedRecord, match="belongs to"):
+        read_brief(storage, other)
+    storage.write(trial_path(TRIAL, "result.json"), result.sealed())
+    assert read_brief(storage, TRIAL) is not None
+    assert read_brief(storage, TRIAL) is not None
+    with pytest.raises(DamagedRecord, match="belongs to"):
+        read_brief(storage, other)
+
+
+def test_a_missing_result_is_none_in_brief_too(storage: Storage) -> None:
+    assert read_brief(storage, TRIAL) is None
 
 
 # --- the digest of the code ---------------------------------------------------------------------------------------
