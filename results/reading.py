@@ -148,7 +148,7 @@ def _attempt_of(
     commits: Sequence[Commit],
     kept: Mapping[str, int],
 ) -> Attempt:
-    """What is known of an attempt; `commits` are the trial's where it is not done, `kept` up to where attempts stand."""
+    """What is known of an attempt; `commits` are a trial's that is not done, `kept` says how far attempts stand."""
     name = manifest.attempt
     signs: list[tuple[float, int]] = [(manifest.started, manifest.resumed_from_step)]
     if result is not None and result.attempt == name:

@@ -365,16 +365,18 @@ def test_equal_bytes_are_made_something_of_once_and_others_each() -> None:
     assert made == ["a", "b", "c", "a"]
 
 
-def test_a_result_is_accepted_in_its_own_folder_alone_whoever_asked_first(storage: Storage) -> None:
-    result, other = result_of(finished=77.0), TrialSpec(seed=9).trial_id
-    storage.write(trial_path(other, "result.json"), result.sealed())
-    with pytest.raises(DamagedRecord, match="belongs to"):
-        read_brief(storage, other)
-    storage.write(trial_path(TRIAL, "result.json"), result.sealed())
-    assert read_brief(storage, TRIAL) is not None
-    assert read_brief(storage, TRIAL) is not None
-    with pytest.raises(DamagedRecord, match="belongs to"):
-        read_brief(storage, other)
+@pytest.mark.parametrize("first", ["its own", "another"])
+def test_a_result_is_accepted_in_its_own_folder_alone_whoever_asked_first(storage: Storage, first: str) -> None:
+    other = TrialSpec(seed=9).trial_id
+    content = result_of(finished=float(len(first))).sealed()  # bytes that nobody has seen before
+    for trial_id in (TRIAL, other):
+        storage.write(trial_path(trial_id, "result.json"), content)
+    for trial_id in ([TRIAL, other] if first == "its own" else [other, TRIAL]) * 2:
+        if trial_id == TRIAL:
+            assert read_brief(storage, TRIAL) is not None
+        else:
+            with pytest.raises(DamagedRecord, match="belongs to"):
+                read_brief(storage, other)
 
 
 def test_a_missing_result_is_none_in_brief_too(storage: Storage) -> None:
