@@ -1,6 +1,7 @@
 """What a trial leaves: sealed records, atomic files, and a state that is read from storage alone."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -33,6 +34,7 @@ from trainer.records import (
     find_commits,
     new_attempt_name,
     read_brief,
+    read_each,
     read_failure,
     read_result,
     read_segments,
@@ -347,6 +349,25 @@ def test_a_changed_commit_does_not_count(storage: Storage) -> None:
     path = write_commit(storage, 20)
     path.write_bytes(path.read_bytes().replace(b'"step": 20', b'"step": 99'))
     assert state_of(storage) == ("partial", 10)
+
+
+# --- many trials --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_collecting", [True, False])
+def test_each_trial_is_read_once_in_order_and_the_collector_is_left_as_it_was(
+    storage: Storage, is_collecting: bool
+) -> None:
+    seen: list[str] = []
+    (gc.enable if is_collecting else gc.disable)()
+    try:
+        found = read_each(storage, lambda trial_id: seen.append(trial_id) or trial_id.upper(), ["b", "a", "b"])  # type: ignore[func-returns-value]
+        assert (list(found.items()), sorted(seen)) == ([("b", "B"), ("a", "A")], ["a", "b"])
+        with pytest.raises(DamagedRecord):
+            read_each(storage, lambda trial_id: Result.opened(b"", where=trial_id), ["a"])
+        assert gc.isenabled() == is_collecting
+    finally:
+        gc.enable()
 
 
 # --- what was accepted before -------------------------------------------------------------------------------------
