@@ -87,7 +87,8 @@ def read_all(storage: Storage, trial_id: str, *, include_partial: bool = False) 
     state, result = read_trial(storage, trial_id)
     commits = [] if result is not None else find_commits(storage, trial_id)
     manifests, damage = read_manifests(storage, trial_id)
-    attempts = tuple(_attempt_of(storage, manifest, result, commits) for manifest in manifests)
+    kept = _kept_steps(result, commits)
+    attempts = tuple(_attempt_of(storage, manifest, result, commits, kept) for manifest in manifests)
     details = " ".join("; ".join(text for text in (state.detail, *damage) if text).split())
     # A detail names places inside the storage: the same records print the same bytes wherever the storage lies.
     detail = details.replace(storage.locate(trial_path(trial_id)), trial_path(trial_id))
@@ -141,10 +142,14 @@ def in_order(evaluations: Iterable[Judgement]) -> tuple[Judgement, ...]:
 
 
 def _attempt_of(
-    storage: Storage, manifest: Manifest, result: ResultInBrief | None, commits: Sequence[Commit]
+    storage: Storage,
+    manifest: Manifest,
+    result: ResultInBrief | None,
+    commits: Sequence[Commit],
+    kept: Mapping[str, int],
 ) -> Attempt:
-    """What is known of an attempt; `commits` are the trial's where it is not done, newest first."""
-    name, kept = manifest.attempt, _kept_steps(result, commits)
+    """What is known of an attempt; `commits` are a trial's that is not done, `kept` says how far attempts stand."""
+    name = manifest.attempt
     signs: list[tuple[float, int]] = [(manifest.started, manifest.resumed_from_step)]
     if result is not None and result.attempt == name:
         signs.append((result.finished, result.num_steps))
@@ -198,8 +203,9 @@ def _kept_steps(result: ResultInBrief | None, commits: Sequence[Commit]) -> dict
     if result is None and not commits:
         return {}
     segments = commits[0].segments if result is None else result.segments
+    files = {segment.attempt: segment.file for segment in segments}  # of several the last stays
     last = (commits[0].attempt, commits[0].step) if result is None else (result.attempt, result.num_steps)
-    return dict([*((segment.attempt, step_of_segment(segment.file)) for segment in segments), last])
+    return {**{attempt: step_of_segment(file) for attempt, file in files.items()}, last[0]: last[1]}
 
 
 def _signs_of_life(storage: Storage, manifest: Manifest) -> list[tuple[float, int]]:

@@ -100,7 +100,7 @@ def test_every_way_of_reading_histories_gives_the_same(
     elif way == "pages of one run":
         monkeypatch.setattr(mirror_reading, "_RUNS_AT_ONCE", 1)
     else:
-        monkeypatch.setattr(mirror_reading, "_POINTS_AT_ONCE", 4)  # it may have been cut off: not trusted
+        monkeypatch.setattr(mirror_reading, "_POINTS_AT_ONCE", 1)  # it may have been cut off: not trusted
     pd.testing.assert_frame_equal(frames(storage, default_tracking_uri(storage))[1], ours, check_exact=True)
 
 

@@ -1,6 +1,7 @@
 """What a trial leaves: sealed records, atomic files, and a state that is read from storage alone."""
 
 import errno
+import gc
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from trainer.records import (
     find_previews,
     new_attempt_name,
     read_brief,
+    read_each,
     read_failure,
     read_result,
     read_segments,
@@ -379,6 +381,25 @@ def test_another_name_is_no_pictures(name: str) -> None:
     assert step_of_preview("preview-00000005.png") == 5
 
 
+# --- many trials --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_collecting", [True, False])
+def test_each_trial_is_read_once_in_order_and_the_collector_is_left_as_it_was(
+    storage: Storage, is_collecting: bool
+) -> None:
+    seen: list[str] = []
+    (gc.enable if is_collecting else gc.disable)()
+    try:
+        found = read_each(storage, lambda trial_id: seen.append(trial_id) or trial_id.upper(), ["b", "a", "b"])  # type: ignore[func-returns-value]
+        assert (list(found.items()), sorted(seen)) == ([("b", "B"), ("a", "A")], ["a", "b"])
+        with pytest.raises(DamagedRecord):
+            read_each(storage, lambda trial_id: Result.opened(b"", where=trial_id), ["a"])
+        assert gc.isenabled() == is_collecting
+    finally:
+        gc.enable()
+
+
 # --- what was accepted before -------------------------------------------------------------------------------------
 
 
@@ -395,16 +416,18 @@ def test_equal_bytes_are_made_something_of_once_and_others_each() -> None:
     assert made == ["a", "b", "c", "a"]
 
 
-def test_a_result_is_accepted_in_its_own_folder_alone_whoever_asked_first(storage: Storage) -> None:
-    result, other = result_of(finished=77.0), TrialSpec(seed=9).trial_id
-    storage.write(trial_path(other, "result.json"), result.sealed())
-    with pytest.raises(DamagedRecord, match="belongs to"):
-        read_brief(storage, other)
-    storage.write(trial_path(TRIAL, "result.json"), result.sealed())
-    assert read_brief(storage, TRIAL) is not None
-    assert read_brief(storage, TRIAL) is not None
-    with pytest.raises(DamagedRecord, match="belongs to"):
-        read_brief(storage, other)
+@pytest.mark.parametrize("first", ["its own", "another"])
+def test_a_result_is_accepted_in_its_own_folder_alone_whoever_asked_first(storage: Storage, first: str) -> None:
+    other = TrialSpec(seed=9).trial_id
+    content = result_of(finished=float(len(first))).sealed()  # bytes that nobody has seen before
+    for trial_id in (TRIAL, other):
+        storage.write(trial_path(trial_id, "result.json"), content)
+    for trial_id in ([TRIAL, other] if first == "its own" else [other, TRIAL]) * 2:
+        if trial_id == TRIAL:
+            assert read_brief(storage, TRIAL) is not None
+        else:
+            with pytest.raises(DamagedRecord, match="belongs to"):
+                read_brief(storage, other)
 
 
 def test_a_missing_result_is_none_in_brief_too(storage: Storage) -> None:
