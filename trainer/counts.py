@@ -1,13 +1,16 @@
 """Confusion matrices of a whole result at once, as text and as arrays: to see quickly that its numbers follow.
 
-Whatever is not plain to see here is for `consistency.py`, which says what is wrong. Loads neither torch nor ray.
+Whatever is not plain to see here is for `consistency.py`, which says what is wrong. Loads neither torch nor ray, and
+numpy only where counts are looked at: who writes records or asks for help needs none.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _ROUNDING = 0.99e-9
 """Narrower than what consistency.py forgives: what is taken here is taken there."""
@@ -25,8 +28,10 @@ def cut_counts(text: bytes) -> tuple[bytes, list[bytes]]:
     return b"".join([head, *(tail for _, _, tail in cut)]), [rows for rows, _, _ in cut]
 
 
-def parse_counts(texts: Sequence[bytes], num_classes: int) -> np.ndarray | None:
+def parse_counts(texts: Sequence[bytes], num_classes: int) -> "np.ndarray | None":
     """Rows as `cut_counts` gives them to counts [N, C, C] int64; None unless all are squares of counts below 10^15."""
+    import numpy as np
+
     rows = b"],[".join(texts)
     shape = len(texts), num_classes, num_classes
     wanted = b"],[".join([b"," * (num_classes - 1)] * (len(texts) * num_classes))
@@ -49,6 +54,8 @@ def do_numbers_follow(
 
     None stands for the IoU of a class in neither truth nor prediction, and for the mean of none.
     """
+    import numpy as np
+
     counts = parse_counts(texts, num_classes)
     if counts is None or len(class_iou) != len(counts) or {len(row) for row in class_iou} != {num_classes}:
         return False
@@ -60,7 +67,9 @@ def do_numbers_follow(
     return _is_equal(class_iou, ious) and _is_equal(mean_iou, means)
 
 
-def _is_equal(given: Sequence[object], wanted: np.ndarray) -> bool:
+def _is_equal(given: Sequence[object], wanted: "np.ndarray") -> bool:
+    import numpy as np
+
     values = np.array(given, dtype=np.float64)  # None becomes NaN
     is_near = np.abs(values - wanted) <= _ROUNDING
     return bool((is_near | (np.isnan(values) & np.isnan(wanted))).all())
