@@ -84,7 +84,7 @@ def measure(masks: Sequence[MaskFn], label: LabelMap, batch_key: int) -> list[Ma
 
 def candidates_of(specs: Mapping[str, Mask]) -> tuple[list[Candidate], tuple[str, ...]]:
     """Each mask once, block masks also with each of their counts alone; and the names of those that are no masks."""
-    masks = {name: mask for name, mask in specs.items() if mask.kind != "blend"}
+    masks = {name: mask for name, mask in specs.items() if mask.keeps_whole_pixels}
     for name, mask in list(masks.items()):
         if isinstance(mask, ComplexMask) and len(mask.block_counts) > 1:
             for count in sorted(mask.block_counts):

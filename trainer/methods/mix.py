@@ -109,7 +109,7 @@ class MixMethod(Method):
         image_b = self._partner(batches)
         image = blend(mix_mask, batch.image, image_b)
         of_partner = teacher_probs(networks, image_b) if self._has_partners else None
-        if self._spec.loss != "cross_entropy" or self._spec.mask.kind == "blend":
+        if self._spec.loss != "cross_entropy" or not self._spec.mask.keeps_whole_pixels:
             mixed = blend(mix_mask, probs, next_of_global_batch(probs) if of_partner is None else of_partner)
             return MixedBatch(image, *mixed.max(dim=1), mix_mask, mixed)
         if of_partner is None:

@@ -7,20 +7,29 @@ from pydantic import Field, model_validator
 from trainer.spec.base import Part, Share
 
 
-class BoxMask(Part):
+class AnyMask(Part):
+    """What every mask says of itself."""
+
+    @property
+    def keeps_whole_pixels(self) -> bool:
+        """Whether each pixel of a mix is that of one image: the mask is 0 or 1 everywhere."""
+        return True
+
+
+class BoxMask(AnyMask):
     """One box over half of the image: CutMix, by French et al.'s law or by ClassMix's trainer's (methods 9.1, 9.2)."""
 
     kind: Literal["box"] = "box"
     law: Literal["french", "classmix"] = "french"
 
 
-class ClassMask(Part):
+class ClassMask(AnyMask):
     """Half of the classes present in the image (ClassMix)."""
 
     kind: Literal["class"] = "class"
 
 
-class CowMask(Part):
+class CowMask(AnyMask):
     """Thresholded smooth noise (CowMix); defaults as in ClassMix's trainer."""
 
     kind: Literal["cow"] = "cow"
@@ -36,7 +45,7 @@ class CowMask(Part):
         return self
 
 
-class ComplexMask(Part):
+class ComplexMask(AnyMask):
     """Half of the classes in each block of a grid (ComplexMix, paper section 3.1).
 
     Every point that the paper leaves open is a field (docs/methods.md, 9.7).
@@ -61,11 +70,16 @@ class ComplexMask(Part):
         return self
 
 
-class BlendMask(Part):
+class BlendMask(AnyMask):
     """No mask: both images everywhere, by one share of Beta(alpha, alpha) an image (ICT; alpha as French et al.)."""
 
     kind: Literal["blend"] = "blend"
     alpha: float = Field(default=0.1, ge=0.05, le=2)
+
+    @property
+    def keeps_whole_pixels(self) -> bool:
+        """A blend has a share of both images at every pixel."""
+        return False
 
 
 Mask = Annotated[BoxMask | ClassMask | CowMask | ComplexMask | BlendMask, Field(discriminator="kind")]
