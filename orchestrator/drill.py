@@ -18,19 +18,21 @@ from typing import Literal
 import psutil
 
 from experiments.table import Cell
+from trainer.reading import (
+    find_commits,
+    read_progress,
+    read_result,
+    read_segments,
+)
 from trainer.records import (
     DamagedRecord,
     Manifest,
     ProgressRecord,
     Record,
-    Storage,
     attempt_path,
-    find_commits,
-    read_progress,
-    read_result,
-    read_segments,
     trial_path,
 )
+from trainer.storage import Storage
 
 Victim = Literal["worker", "trial process", "driver"]
 VICTIMS: tuple[Victim, ...] = ("worker", "trial process", "driver")

@@ -24,8 +24,8 @@ from orchestrator.progress import GridProgress, TrialProgress
 from orchestrator.resources import DRIVER_CPUS, Placement, devices_of, free_slots, refuse_misfits, worker_slots
 from orchestrator.stopping import Stopper
 from orchestrator.trainable import Order, train_cell
-from trainer.records import Storage
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 # Tune retries a trial whose driver process died; what counts as too often is decided from storage (trainable.py).
 _TUNE_RETRIES = 10

@@ -14,8 +14,13 @@ from orchestrator.cost import ACHIEVED_FLOPS, trial_flop
 from orchestrator.order import Waiting, layers
 from orchestrator.plan import PlannedCell
 from orchestrator.rehearsal import rehearse
-from trainer.records import DamagedRecord, Manifest, Storage, attempt_path
+from trainer.records import (
+    DamagedRecord,
+    Manifest,
+    attempt_path,
+)
 from trainer.spec import DeepLabV2, TrialSpec
+from trainer.storage import Storage
 
 _UNFINISHED = ("missing", "partial", "running")
 _COUNTS = ("done", "running")  # the seeds of a cell that there are, or will be without us

@@ -22,8 +22,9 @@ from trainer.drawing import Panel, small_image, to_small_png
 from trainer.evaluate import predict_whole
 from trainer.machine import choose_device
 from trainer.preview import mix_panels, prediction_panels, predictor_on, spread_over, truth_panels
-from trainer.records import Storage, trial_state
+from trainer.reading import trial_state
 from trainer.spec import Mix, RunOptions, TrialSpec
+from trainer.storage import Storage
 from trainer.trained import NetworkName, Trained, load_kept
 
 Kind = Literal["image", "truth", "prediction", "error", "mask", "mix"]

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from trainer.records import DamagedRecord, DriverRecord, Storage
+from trainer.records import DamagedRecord, DriverRecord
+from trainer.storage import Storage
 
 HEARTBEAT_SECONDS = 5.0
 # A driver on another host counts as dead when its heartbeat is this old by the storage's clock.

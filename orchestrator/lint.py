@@ -11,8 +11,8 @@ from orchestrator.cost import trained_size
 from orchestrator.finding import Finding, Level, merged
 from orchestrator.lint_data import DataOnDisk, of_disk, of_memory, of_splits
 from trainer.data.cache import cache_folder
-from trainer.records import Storage
 from trainer.spec import DSTCBC, S4GAN, Adversarial, ComplexMask, DeepLabV2, Mix, RunOptions, TimmNetwork, TrialSpec
+from trainer.storage import Storage
 
 # The paper's finest block at 512 x 1024 and 128 blocks a side (docs/methods.md, section 13).
 _FINEST_BLOCK = (4, 8)

@@ -14,8 +14,8 @@ from trainer.data.catalog import open_layout, synthetic_root
 from trainer.data.folders import DataError, Layout, Sample
 from trainer.data.resizing import AS_STORED, Filters
 from trainer.data.splits import split_of
-from trainer.records import Storage
 from trainer.spec import Dataset, Synthetic, TrialSpec
+from trainer.storage import Storage
 
 _SMALL = 2**28  # device memory below this is nobody's worry
 

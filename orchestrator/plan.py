@@ -6,8 +6,14 @@ from typing import Literal
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
-from trainer.records import Finished, Storage, TrialState, read_each, read_trial
+from trainer.reading import (
+    TrialState,
+    read_each,
+    read_trial,
+)
+from trainer.records import Finished
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 Judge = Callable[[TrialSpec, Finished], str]
 """What has changed since the trial of a spec was done, in words; nothing where nothing has."""

@@ -26,8 +26,9 @@ from trainer.methods.base import Batch
 from trainer.methods.masks import MaskFn
 from trainer.predicting import Predictor
 from trainer.preview import as_map, as_pixels, mix_panels, prediction_panels, spread_over, truth_panels
-from trainer.records import DamagedRecord, Storage
+from trainer.records import DamagedRecord
 from trainer.spec import NAMED_METHODS, ComplexMask, Mask, Mix, RunOptions
+from trainer.storage import Storage
 from trainer.trained import NetworkName, NothingTrained, Trained, load_kept
 
 _ACROSS = 8

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.lease import Lease, live_drivers
+from trainer.reading import (
+    find_commits,
+    find_previews,
+    read_result,
+    read_superseded,
+)
 from trainer.records import (
     Commit,
     DamagedRecord,
     Manifest,
     Result,
-    Storage,
     attempt_path,
     checkpoint_name,
-    find_commits,
-    find_previews,
-    read_result,
-    read_superseded,
     trial_path,
 )
+from trainer.storage import Storage
 
 Kind = Literal["checkpoint", "labels of a round", "metric records", "picture", "weights", "draft", "driver", "scratch"]
 # As many as training itself keeps: the newest, and one to fall back to.

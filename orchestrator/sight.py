@@ -16,17 +16,17 @@ from orchestrator.lease import live_drivers
 from orchestrator.order import Waiting
 from orchestrator.plan import Judge, PlannedCell, survey
 from orchestrator.rehearsal import rehearse
+from trainer.reading import read_progress
 from trainer.records import (
     DamagedRecord,
     Finished,
     Manifest,
     ProgressRecord,
-    Storage,
     attempt_path,
-    read_progress,
     trial_path,
 )
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 SILENT_SECONDS = 60.0
 """A trial says how far it is every ten seconds; one that is silent for so long counts for no rate."""

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from orchestrator.lease import Lease
+from trainer.reading import checkpoint_folders, read_accepted
 from trainer.records import (
     Acceptance,
     AcceptedChange,
     Result,
-    Storage,
     attempt_path,
-    checkpoint_folders,
-    read_accepted,
     superseded_path,
     trial_path,
 )
+from trainer.storage import Storage
 
 
 def accept(storage: Storage, trial_id: str, *, attempt: str, facts: Mapping[str, str], why: str) -> None:

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from orchestrator.lease import HEARTBEAT_SECONDS, stop_path
-from trainer.records import Storage
+from trainer.storage import Storage
 
 # How long running trials get to checkpoint after the first Ctrl-C or SIGTERM.
 GRACE_SECONDS = 60.0

@@ -7,8 +7,13 @@ from typing import Any
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
 from trainer.host import Progress
-from trainer.records import Storage, find_commits, read_failure, read_manifests
+from trainer.reading import (
+    find_commits,
+    read_failure,
+    read_manifests,
+)
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 
 # Attempts in a row without a new checkpoint after which a trial is left to a later run (design section 6).
 ATTEMPT_LIMIT = 3

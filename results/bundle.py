@@ -20,7 +20,9 @@ from results.bundle_text import readme, revealed, told, withheld
 from results.frame import NOTHING_STALE
 from results.redraw import PRINTED, RECORDS, SUMS_FILE, TABLE_FILE, draw
 from results.table_data import PrintableTable, PrintedData, table_data
-from trainer.records import Storage, attempt_path, read_trial, trial_path
+from trainer.reading import read_trial
+from trainer.records import attempt_path, trial_path
+from trainer.storage import Storage
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 _OF_A_TRIAL = ("spec.json", "result.json", "failure.json", "accepted.json")

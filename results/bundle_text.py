@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.records import Acceptance, DamagedRecord, Ending, Failure, Manifest, Record
+from trainer.records import (
+    Acceptance,
+    DamagedRecord,
+    Ending,
+    Failure,
+    Manifest,
+    Record,
+)
 
 WITHHELD = "withheld"
 _REST = r"[^\s:,;'\"()]*"

@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from results.staleness import HereLike, judge
-from trainer.records import (
-    DamagedRecord,
-    Finished,
-    Judgement,
-    Manifest,
-    Storage,
-    TrainRecord,
+from trainer.reading import (
     read_accepted,
     read_manifests,
     read_segments,
     read_superseded,
     read_trial,
+)
+from trainer.records import (
+    DamagedRecord,
+    Finished,
+    Judgement,
+    Manifest,
+    TrainRecord,
     trial_path,
 )
 from trainer.spec import canonical_json
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from results.aggregate import CellSummary

@@ -14,8 +14,10 @@ import pandas as pd
 
 from results.columns import LongFrame, frame_of
 from results.reading import Reading, read_all, read_curve
-from trainer.records import Judgement, Storage, read_each
+from trainer.reading import read_each
+from trainer.records import Judgement
 from trainer.spec import MEAN, TrialSpec
+from trainer.storage import Storage
 
 PROTOCOL_WORDS = {"resized": "", "full_whole": " (whole images)", "full_sliding": " (sliding windows)"}
 """What is said behind the size that images were judged at; nothing where that is the trained size."""

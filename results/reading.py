@@ -10,6 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+from trainer.reading import (
+    TrialState,
+    find_commits,
+    read_endings,
+    read_manifests,
+    read_progress,
+    read_segments,
+    read_train_records,
+    read_trial,
+)
 from trainer.records import (
     Commit,
     DamagedRecord,
@@ -20,19 +30,11 @@ from trainer.records import (
     Manifest,
     ResultInBrief,
     Segment,
-    Storage,
     TrainRecord,
-    TrialState,
-    find_commits,
-    read_endings,
-    read_manifests,
-    read_progress,
-    read_segments,
-    read_train_records,
-    read_trial,
     step_of_segment,
     trial_path,
 )
+from trainer.storage import Storage
 
 NETWORKS = ("student", "teacher")
 EndingWord = Literal[EndingKind, "finished", "silent"]

@@ -15,7 +15,13 @@ from results.aggregate import CellSummary, Selection
 from results.compute import ComputedTable, Line
 from results.figures import percent
 from results.frame import TableLike
-from trainer.records import DamagedRecord, EvaluationRecord, Result, Storage, read_result
+from trainer.reading import read_result
+from trainer.records import (
+    DamagedRecord,
+    EvaluationRecord,
+    Result,
+)
+from trainer.storage import Storage
 
 _EXACT = Context(prec=50)
 _TOLERANCE = Decimal("1e-9")

@@ -14,7 +14,7 @@ from results.compute import compute_table
 from results.frame import read_frames
 from results.table_data import PrintedData
 from results.tables import format_table
-from trainer.records import Storage
+from trainer.storage import Storage
 
 TABLE_FILE, SUMS_FILE, RECORDS, PRINTED, REDRAWN = "table.json", "SHA256SUMS", "records", "printed", "redrawn"
 _MOST_LINES = 20

@@ -12,17 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from trainer.reading import read_accepted, read_brief
 from trainer.records import (
     AcceptedChange,
     DamagedRecord,
     Finished,
     Manifest,
-    Storage,
     attempt_path,
-    read_accepted,
-    read_brief,
 )
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from results.frame import CellLike, TableLike

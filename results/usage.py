@@ -13,7 +13,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from results.reading import Attempt, is_cpu, read_all
-from trainer.records import Storage, is_trial_id, read_each
+from trainer.reading import read_each
+from trainer.records import is_trial_id
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from results.frame import Frames

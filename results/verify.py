@@ -9,20 +9,22 @@ from typing import Literal
 from results.frame import CellLike, TableLike
 from results.staleness import Freshness, HereLike, judge
 from trainer.consistency import ious_of
+from trainer.reading import (
+    read_result,
+    read_segments,
+    read_superseded,
+)
 from trainer.records import (
     DamagedRecord,
     EvaluationRecord,
     Manifest,
     Record,
     Result,
-    Storage,
     TrainRecord,
     attempt_path,
-    read_result,
-    read_segments,
-    read_superseded,
     trial_path,
 )
+from trainer.storage import Storage
 
 Kind = Literal["drift", "note"]
 

@@ -16,7 +16,11 @@ from trainer.journal import Journal, ScalarWindow
 from trainer.loop import Cadence, train, turns
 from trainer.methods.base import Objective, phase_at
 from trainer.phases import enter
-from trainer.records import EvaluationRecord, Record, TrainRecord
+from trainer.records import (
+    EvaluationRecord,
+    Record,
+    TrainRecord,
+)
 from trainer.spec import (
     DSTCBC,
     NAMED_METHODS,

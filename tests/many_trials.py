@@ -20,13 +20,13 @@ from trainer.records import (
     Record,
     Result,
     Segment,
-    Storage,
     TrainRecord,
     attempt_path,
     trial_path,
     write_segment,
 )
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 
 CLASSES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),

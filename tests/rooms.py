@@ -7,19 +7,21 @@ from torch import Tensor
 from tests.contracts import same_tensors, timeless
 from trainer.checkpoint import from_bytes
 from trainer.host import Host, NoHost
-from trainer.records import (
-    Commit,
-    Record,
-    Storage,
-    attempt_path,
-    checkpoint_name,
+from trainer.reading import (
     find_commits,
     read_result,
     read_segments,
+)
+from trainer.records import (
+    Commit,
+    Record,
+    attempt_path,
+    checkpoint_name,
     trial_path,
 )
 from trainer.run import Outcome, run_trial
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 
 
 @dataclass(frozen=True)

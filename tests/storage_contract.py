@@ -2,7 +2,8 @@
 
 import pytest
 
-from trainer.records import DamagedRecord, DriverRecord, Storage
+from trainer.records import DamagedRecord, DriverRecord
+from trainer.storage import Storage
 
 ODD_NAMES = ["a b", "a%20b", "a+b", "a&b=c", "ä…", "#1", "what?", "~x", "'quoted'"]
 

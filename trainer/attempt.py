@@ -27,6 +27,11 @@ from trainer.loop import Cadence, train
 from trainer.machine import allow_tf32, choose_device, device_name, keep_freed_memory, make_deterministic, versions
 from trainer.methods.base import phase_at
 from trainer.models.recompute import recompute_activations
+from trainer.reading import (
+    read_endings,
+    read_result,
+    read_segments,
+)
 from trainer.records import (
     Commit,
     DamagedRecord,
@@ -38,16 +43,13 @@ from trainer.records import (
     FailureReason,
     Manifest,
     Result,
-    Storage,
     attempt_path,
     ending_name,
-    read_endings,
-    read_result,
-    read_segments,
     trial_path,
 )
 from trainer.rounds import labels_of_checkpoint
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 from trainer.telling import Lines, TellingHost
 from trainer.trial import Trial
 from trainer.watchdog import Watchdog

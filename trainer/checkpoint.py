@@ -12,17 +12,19 @@ from typing import Any
 
 import torch
 
+from trainer.reading import (
+    checkpoint_folders,
+    find_commits,
+    read_segments,
+)
 from trainer.records import (
     Commit,
     DamagedRecord,
     FileSeal,
-    Storage,
     attempt_path,
-    checkpoint_folders,
     checkpoint_name,
-    find_commits,
-    read_segments,
 )
+from trainer.storage import Storage
 
 _LOG = logging.getLogger("mixgrid.checkpoint")
 _STATE = "state.pt"

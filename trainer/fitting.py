@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from trainer.errors import SetupError
-from trainer.records import DamagedRecord, EvaluationRecord, refuse_contradictions
+from trainer.reading import refuse_contradictions
+from trainer.records import DamagedRecord, EvaluationRecord
 from trainer.trial import Trial
 
 

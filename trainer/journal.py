@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.records import EvaluationRecord, Segment, TrainRecord
+from trainer.records import (
+    EvaluationRecord,
+    Segment,
+    TrainRecord,
+)
 
 
 class NonFiniteLoss(ValueError):  # noqa: N818  (the user's word for it)

@@ -9,9 +9,17 @@ from trainer.checkpoint import prune, seal_checkpoint, write_state
 from trainer.data.pool_labels import PoolLabels
 from trainer.distributed import rank, world_size
 from trainer.journal import Journal, ScalarWindow
-from trainer.records import Commit, Digests, Storage, attempt_path, preview_name, trial_path, write_segment
+from trainer.records import (
+    Commit,
+    Digests,
+    attempt_path,
+    preview_name,
+    trial_path,
+    write_segment,
+)
 from trainer.rounds import labels_of_round, remove_labels
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 from trainer.trial import Keeper, Trial
 from trainer.trial_preview import preview_png
 

@@ -10,15 +10,15 @@ from trainer.data.folders import DataError
 from trainer.data.pool_labels import PoolLabels, read_pool_labels
 from trainer.distributed import agreed, rank
 from trainer.errors import SetupError
+from trainer.reading import find_round_labels
 from trainer.records import (
     DamagedRecord,
     Digests,
     RoundLabels,
-    Storage,
-    find_round_labels,
     labels_path,
     trial_path,
 )
+from trainer.storage import Storage
 
 _LOG = logging.getLogger("mixgrid.rounds")
 

@@ -15,10 +15,10 @@ from trainer.machine import choose_device
 from trainer.records import (
     DamagedRecord,
     FailureReason,
-    Storage,
     new_attempt_name,
 )
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 
 _LOG = logging.getLogger("mixgrid")
 

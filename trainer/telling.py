@@ -7,11 +7,8 @@ from contextlib import suppress
 
 from trainer.distributed import rank
 from trainer.host import Host, Progress
-from trainer.records import (
-    ProgressRecord,
-    Storage,
-    attempt_path,
-)
+from trainer.records import ProgressRecord, attempt_path
+from trainer.storage import Storage
 
 
 class TellingHost:

@@ -13,8 +13,14 @@ from torch import Tensor, nn
 from trainer.build import DTYPES, bare_network
 from trainer.checkpoint import from_bytes, newest_checkpoint, seal_of
 from trainer.machine import allow_tf32
-from trainer.records import DamagedRecord, Result, Storage, read_manifests, trial_path
+from trainer.reading import read_manifests
+from trainer.records import (
+    DamagedRecord,
+    Result,
+    trial_path,
+)
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 NetworkName = Literal["student", "teacher"]
 Weights = Mapping[str, Tensor]

@@ -20,6 +20,7 @@ from orchestrator.cli import (
     reporting,
     stale,
     submitting,
+    tracking,
     trial,
 )
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 grid.register(app)
 submitting.register(app)
+tracking.register(app)
 output.register(app)
 comparing.register(app)
 reporting.register(app)

@@ -11,7 +11,7 @@ from orchestrator.forecast import lengths, waiting_trials
 from orchestrator.lint_data import DataOnDisk
 from orchestrator.order import Narrowing, most_uncertain
 from orchestrator.plan import PlannedCell
-from trainer.records import Storage
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from orchestrator.driver import GridOutcome

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from experiments import TABLES
 from experiments.table import Cell, Table, TableError, find_table
-from trainer.records import Storage
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 TableWord = Annotated[
     str | None,

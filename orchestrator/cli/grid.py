@@ -16,16 +16,15 @@ from orchestrator.cli.stale import judge_here, say_stale
 from orchestrator.plan import PlannedCell, survey
 from orchestrator.resources import Placement, check_batches
 from orchestrator.submit.ledger import described, submissions_of
-from trainer.records import (
-    Storage,
-    attempt_path,
+from trainer.reading import (
     read_endings,
     read_failure,
     read_progress,
-    trial_path,
     trial_state,
 )
+from trainer.records import attempt_path, trial_path
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 Workers = Annotated[int, typer.Option(help="DDP ranks of one trial.")]
 CpusPerWorker = Annotated[int, typer.Option(help="CPUs, and torch threads, of one rank.")]
@@ -42,7 +41,6 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(explain)
     app.command()(logs)
-    app.command()(track)
 
 
 @on_table
@@ -264,50 +262,3 @@ def logs(
         failure = read_failure(place, found.trial_id)
         if failure is not None and trial_state(place, found.trial_id).kind == "failed":
             print(f"## failed: {failure.reason}: {failure.message}\n{failure.trace_tail}")
-
-
-@on_table
-def track(
-    chosen: Chosen,
-    tracking_uri: TrackingUri = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until interrupted.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: compare every number there with the storage.")
-    ] = False,
-) -> None:
-    """Bring MLflow to what the storage says; any number of times, nothing comes twice.
-
-    With --check: exit code 1 where MLflow lacks a number of a finished trial, has another, or one too many.
-    """
-    import time
-
-    from orchestrator.mirror import default_tracking_uri, quiet, sync_once
-
-    table = chosen.table
-    uri = tracking_uri or default_tracking_uri(chosen.storage)
-    quiet()
-    if check:
-        raise typer.Exit(check_tracked(table, chosen.storage, uri))
-    while True:
-        problem = sync_once(table, chosen.storage, uri)
-        if problem is not None:
-            print(problem)
-        if not follow:
-            raise typer.Exit(1 if problem else 0)
-        time.sleep(15)
-
-
-def check_tracked(table: Table, storage: Storage, tracking_uri: str) -> int:
-    """Say where MLflow and the storage disagree on finished trials; the exit code."""
-    from orchestrator.mirror import read_tracked
-    from results.agreement import disagreements
-    from results.frame import read_frames, results_frame
-
-    ours, theirs = read_frames(storage, table).results, results_frame(read_tracked(table, tracking_uri))
-    found = disagreements(ours, theirs)
-    for line in found:
-        print(line)
-    print(f"{len(ours)} numbers in the storage, {len(theirs)} in MLflow at {tracking_uri}")
-    if not found:
-        print("every number is the same")
-    return 1 if found else 0

@@ -21,7 +21,8 @@ from orchestrator.cli.common import (
     outputs_folder,
     that_compares,
 )
-from trainer.records import DriverRecord, Storage
+from trainer.records import DriverRecord
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from results.compute import ComputedTable

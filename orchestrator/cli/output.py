@@ -9,7 +9,7 @@ from experiments.table import Table
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
 from orchestrator.cli.stale import judge_here
 from orchestrator.plan import never_stale, survey
-from trainer.records import Storage
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from results.compute import ComputedTable

@@ -14,7 +14,7 @@ from orchestrator.cost import ACHIEVED_FLOPS
 from orchestrator.finding import HEADINGS, Finding, Level
 from orchestrator.forecast import ImageCounts, RowForecast, Span, by_row, finishing_time, lengths, total
 from orchestrator.plan import PlannedCell
-from trainer.records import Storage
+from trainer.storage import Storage
 
 _MARKS: dict[Level, tuple[str, str]] = {"wrong": ("✗", "red"), "doubt": ("!", "yellow"), "told": ("·", "default")}
 _MOST_DEVICES = 100_000

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from experiments.table import TableError
 from orchestrator.cli.common import Selection, StorageUrl
-from trainer.records import Storage, trial_path, trial_state
+from trainer.reading import trial_state
+from trainer.records import trial_path
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from orchestrator.predicting import Written

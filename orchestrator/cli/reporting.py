@@ -9,7 +9,7 @@ import typer
 from experiments.table import Cell, Table
 from orchestrator.cli.common import Chosen, Places, on_table, outputs_folder, that_compares
 from orchestrator.cli.output import export, frames_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from orchestrator.gallery import Gallery

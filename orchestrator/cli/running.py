@@ -25,8 +25,9 @@ from orchestrator.lint import findings
 from orchestrator.plan import PlannedCell, survey, to_run
 from orchestrator.pruning import forget
 from orchestrator.resources import Placement
-from trainer.records import Storage, trial_path
+from trainer.records import trial_path
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from orchestrator.driver import GridOutcome

@@ -9,7 +9,8 @@ from rich.console import Console
 from experiments.table import TableError
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
 from orchestrator.plan import Judge, PlannedCell
-from trainer.records import Storage, read_result
+from trainer.reading import read_result
+from trainer.storage import Storage
 
 _MOST_NAMES = 4
 CURE = "`mixgrid run --rerun-stale` trains them again, `mixgrid accept --why …` lets them stand"

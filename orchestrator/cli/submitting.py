@@ -21,8 +21,9 @@ from orchestrator.submit.ray_jobs import RayOptions
 from orchestrator.submit.request import Job, Nodes, Submission, SubmitError
 from orchestrator.submit.slurm import SlurmOptions
 from orchestrator.submit.snapshot import Snapshot
-from trainer.records import Storage, trial_path
+from trainer.records import trial_path
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 _LOOK_SECONDS = 2.0
 # How long a job whose trials have stopped gets to end by itself.

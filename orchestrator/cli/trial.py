@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.common import CacheFolder, DataFolder, StorageUrl, WeightsFolder, that_trains
-from trainer.records import Storage, trial_state
+from trainer.reading import trial_state
 from trainer.spec import RunOptions, read_spec
+from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from trainer.models.weights import KnownFile

@@ -17,7 +17,7 @@ from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.running import duration
 from orchestrator.plan import Judge
 from orchestrator.sight import SILENT_SECONDS, Going, Sight, look, remembering, use_of_this_machine
-from trainer.records import Storage
+from trainer.storage import Storage
 
 EVERY_SECONDS = 4.0
 # Looking takes this part of the time at most: a thousand trials in a remote storage are looked at less often.

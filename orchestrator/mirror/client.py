@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from trainer.records import Storage
+from trainer.storage import Storage
 
 EXPERIMENT = "mixgrid"
 _KEY = "mixgrid.key"

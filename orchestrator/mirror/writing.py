@@ -21,19 +21,21 @@ from mlflow.exceptions import MlflowException
 from experiments.table import Cell, Table
 from orchestrator.mirror.client import EXPERIMENT, artifact_location, open_client, runs_by_key
 from orchestrator.mirror.points import CLASS_NAMES, EVAL_SIZE, points_of, tags_of_names
-from trainer.records import (
-    DamagedRecord,
-    Manifest,
-    Segment,
-    Storage,
+from trainer.reading import (
     find_commits,
     find_previews,
     read_brief,
     read_failure,
     read_manifests,
     read_segments,
+)
+from trainer.records import (
+    DamagedRecord,
+    Manifest,
+    Segment,
     trial_path,
 )
+from trainer.storage import Storage
 
 _LOG = logging.getLogger("mixgrid.mirror")
 _METRICS_AT_ONCE = 1000  # MLflow's limit per request

@@ -13,7 +13,7 @@ from orchestrator.submit.ray_jobs import RayJobs, RayOptions
 from orchestrator.submit.request import Job, Nodes
 from orchestrator.submit.slurm import Slurm, SlurmOptions
 from orchestrator.submit.snapshot import Snapshot
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,13 @@ from typing import Any, Literal, Protocol
 from orchestrator.lease import this_host
 from orchestrator.submit.request import Job
 from orchestrator.submit.snapshot import Snapshot
-from trainer.records import DamagedRecord, FileWord, Record, Storage, Whole
+from trainer.records import (
+    DamagedRecord,
+    FileWord,
+    Record,
+    Whole,
+)
+from trainer.storage import Storage
 
 BackendName = Literal["ray", "slurm", "kuberay"]
 _FOLDER = "submissions"

@@ -21,7 +21,7 @@ from orchestrator.submit.ledger import JobState, SubmissionRecord, file_of
 from orchestrator.submit.request import Job, Nodes, SubmitError
 from orchestrator.submit.snapshot import Snapshot
 from orchestrator.submit.tracker import problem_with
-from trainer.records import Storage
+from trainer.storage import Storage
 
 _LIBRARIES = ("ray", "torch", "pydantic", "pyarrow")
 _MARK = "mixgrid probe: "

@@ -13,7 +13,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs as arrow_fs
 
-from trainer.records import Storage
+from trainer.storage import Storage
 
 T = TypeVar("T")
 RAM = Path("/dev/shm")
@@ -198,7 +198,7 @@ def _sync(_file: int) -> None:
 def hooked_sync() -> Iterator[None]:
     """What `at_sync` needs for as long as faulty storages are used."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.records.os.fsync", _sync)
+        patch.setattr("trainer.storage.os.fsync", _sync)
         yield
 
 

@@ -14,20 +14,22 @@ import psutil
 
 from experiments.table import Table
 from trainer.host import NoHost
-from trainer.records import (
-    Manifest,
-    ProgressRecord,
-    Record,
-    Storage,
-    attempt_path,
+from trainer.reading import (
     find_commits,
     read_progress,
     read_result,
     read_segments,
+)
+from trainer.records import (
+    Manifest,
+    ProgressRecord,
+    Record,
+    attempt_path,
     trial_path,
 )
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 # What Ray calls its processes.

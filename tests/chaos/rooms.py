@@ -16,15 +16,17 @@ from tests.chaos.trivial import expected_of, told_by, trivial_spec, trivial_worl
 from tests.contracts import StopAt
 from trainer.checkpoint import from_bytes
 from trainer.host import Host, NoHost
+from trainer.reading import (
+    read_result,
+    read_segments,
+    trial_state,
+)
 from trainer.records import (
     Result,
     attempt_path,
     checkpoint_name,
     new_attempt_name,
-    read_result,
-    read_segments,
     trial_path,
-    trial_state,
 )
 from trainer.run import run_trial
 from trainer.spec import RunOptions, TrialSpec

@@ -24,8 +24,14 @@ from tests.chaos.grid import (
     wait_until,
 )
 from tests.orchestrator.conftest import small_table
-from trainer.records import Storage, find_commits, read_progress, trial_path, trial_state
+from trainer.reading import (
+    find_commits,
+    read_progress,
+    trial_state,
+)
+from trainer.records import trial_path
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.chaos]
 SOURCE = """

@@ -12,7 +12,13 @@ from tests.chaos.baton import Baton, Turn
 from tests.chaos.faults import DEATHS, Fault, FaultyStorage
 from tests.chaos.rooms import Room, Variant, open_room
 from tests.chaos.trivial import told_by
-from trainer.records import DamagedRecord, find_commits, read_result, read_segments, trial_path, trial_state
+from trainer.reading import (
+    find_commits,
+    read_result,
+    read_segments,
+    trial_state,
+)
+from trainer.records import DamagedRecord, trial_path
 
 ALWAYS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 QUICK = settings(ALWAYS, max_examples=80, derandomize=True)

@@ -28,9 +28,10 @@ from tests.chaos.faults import scratch
 from tests.chaos.trivial import DATASET, expected_of, told_by, trivial_spec, trivial_world
 from tests.worlds import ROOT
 from trainer.host import NoHost
-from trainer.records import Storage, read_result, read_segments
+from trainer.reading import read_result, read_segments
 from trainer.run import run_trial
 from trainer.spec import RunOptions, Supervised, TrialSpec
+from trainer.storage import Storage
 
 NUM_STEPS, CHECKPOINT_EVERY, LOG_EVERY = 12, 3, 2
 CELLS_HELD = 4

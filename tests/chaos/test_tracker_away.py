@@ -17,9 +17,11 @@ from tests.chaos.test_grid_under_fire import free_port
 from tests.contracts import StopAt
 from tests.orchestrator.conftest import small_table
 from trainer.host import Host, NoHost
-from trainer.records import Storage, TrainRecord, read_result, read_segments
+from trainer.reading import read_result, read_segments
+from trainer.records import TrainRecord
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 pytestmark = [pytest.mark.chaos, pytest.mark.filterwarnings("ignore")]
 TABLE = small_table()

@@ -26,7 +26,12 @@ from trainer.data.cache import CachedSplit
 from trainer.data.splits import Split
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.models.weights import WeightsReport
-from trainer.records import EvaluationRecord, Record, TrainRecord, code_digest
+from trainer.records import (
+    EvaluationRecord,
+    Record,
+    TrainRecord,
+    code_digest,
+)
 from trainer.schedules import poly
 from trainer.spec import SGD, Evaluation, Folders, Mix, Poly, Supervised, Teacher, TinyNetwork, TrialSpec
 from trainer.teacher import Teacher as AveragedNetwork

@@ -23,23 +23,25 @@ from tests.results.builders import change_sealed, judged
 from trainer.checkpoint import newest_checkpoint, read_state, seal_checkpoint, seal_of, to_bytes
 from trainer.fitting import UnfitCheckpoint, refuse_unfit
 from trainer.host import NoHost
+from trainer.reading import (
+    find_commits,
+    read_result,
+    read_segments,
+    trial_state,
+)
 from trainer.records import (
     Commit,
     DamagedRecord,
     Digests,
     Segment,
-    Storage,
     TrainRecord,
     attempt_path,
     checkpoint_name,
-    find_commits,
-    read_result,
-    read_segments,
     trial_path,
-    trial_state,
     write_segment,
 )
 from trainer.run import run_trial
+from trainer.storage import Storage
 from trainer.trial import Trial
 
 TRIAL, ATTEMPT = "supervised-0123456789ab", "20260101T000000-aaaaaaaa"

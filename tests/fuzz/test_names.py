@@ -14,8 +14,9 @@ from tests.fuzz.hammer import EFFORTS, NASTY_WORDS, SIGNS, assert_one_message, h
 from tests.fuzz.test_words import DEMO
 from trainer.data.cache import open_cache
 from trainer.data.described import folders_layout
-from trainer.records import Storage, attempt_path, trial_path
+from trainer.records import attempt_path, trial_path
 from trainer.spec import NAMED_METHODS, Folders, Supervised, TrialSpec
+from trainer.storage import Storage
 
 WAYS_OUT = (
     *("..", "../x", "a/../../x", "/etc/passwd", "//x", "a//b", ".", "./a", "a/", "~", "~root", "C:\\x", "..\\x"),

@@ -40,15 +40,8 @@ from tests.results.builders import (
 from tests.results.test_staleness import here
 from trainer.checkpoint import newest_checkpoint
 from trainer.host import NoHost
-from trainer.records import (
-    Acceptance,
-    AcceptedChange,
-    DamagedRecord,
-    DriverRecord,
-    EvaluationRecord,
-    Storage,
+from trainer.reading import (
     _brief_at_sight,
-    attempt_path,
     find_commits,
     read_accepted,
     read_brief,
@@ -56,11 +49,20 @@ from trainer.records import (
     read_manifests,
     read_result,
     read_superseded,
-    superseded_path,
-    trial_path,
     trial_state,
 )
+from trainer.records import (
+    Acceptance,
+    AcceptedChange,
+    DamagedRecord,
+    DriverRecord,
+    EvaluationRecord,
+    attempt_path,
+    superseded_path,
+    trial_path,
+)
 from trainer.run import is_done, run_trial
+from trainer.storage import Storage
 
 TABLE = TableStub(rows=(RowStub("ComplexMix"),), fractions=(EIGHTH,))
 DONE, FAILED, HALF = (spec_of("ComplexMix", seed=seed) for seed in (0, 1, 2))

@@ -23,7 +23,7 @@ from results.tables import FORMATS, Layout, format_table, write_table
 from tests.fuzz.hammer import EFFORTS, SIGNS, hammer, mixgrid, tried
 from tests.fuzz.test_words import DEMO
 from tests.results.builders import EIGHTH, RowStub, TableStub, put_score, read
-from trainer.records import Storage
+from trainer.storage import Storage
 
 LATEX_SIGNS = r"\&%$#_{}~^<>|[]*\"'`-" + "±×≤–…†ßéłđαΩ中💥²€→ñ"
 NASTY = (

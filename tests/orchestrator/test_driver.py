@@ -21,9 +21,15 @@ from orchestrator.trainable import Order
 from tests.orchestrator.conftest import small_table
 from trainer.checkpoint import from_bytes
 from trainer.host import NoHost
-from trainer.records import Manifest, Storage, attempt_path, read_result, trial_path
+from trainer.reading import read_result
+from trainer.records import (
+    Manifest,
+    attempt_path,
+    trial_path,
+)
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 HUNGRY = """

@@ -12,8 +12,10 @@ from orchestrator.forecast import Length, RowForecast, Span, finishing_time, for
 from orchestrator.order import Waiting
 from orchestrator.plan import PlannedCell, survey
 from tests.results.builders import ATTEMPT, change_sealed, put_manifest
-from trainer.records import Storage, TrialState, attempt_path
+from trainer.reading import TrialState
+from trainer.records import attempt_path
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 TABLE1 = find_table("table1", TABLES)
 DEMO = find_table("demo", TABLES)

@@ -17,8 +17,10 @@ from tests.orchestrator.conftest import small_table
 from trainer.data.catalog import open_layout, palette_of
 from trainer.data.folders import read_sample
 from trainer.drawing import WRONG
-from trainer.records import Storage, read_result, trial_path
+from trainer.reading import read_result
+from trainer.records import trial_path
 from trainer.spec import CowMask, Mix
+from trainer.storage import Storage
 from trainer.trained import load_kept
 
 TABLE = small_table()

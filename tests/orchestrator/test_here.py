@@ -12,8 +12,10 @@ from orchestrator.lint import WEIGHT_FILES
 from tests.orchestrator.conftest import small_table
 from tests.test_architecture import load_behind_door
 from trainer.machine import versions
-from trainer.records import Storage, code_digest, read_result
+from trainer.reading import read_result
+from trainer.records import code_digest
 from trainer.spec import DeepLabV2, TrialSpec
+from trainer.storage import Storage
 
 SPEC = small_table().cells()[0].spec
 

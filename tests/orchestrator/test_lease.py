@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator import lease
 from orchestrator.lease import Lease, live_drivers, process_started, this_host
-from trainer.records import DriverRecord, Storage
+from trainer.records import DriverRecord
+from trainer.storage import Storage
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from orchestrator.finding import Finding
 from orchestrator.lint import WEIGHT_FILES, findings
 from tests.orchestrator.conftest import small_table
 from trainer.models.weights import EXPECTED_FILES
-from trainer.records import Storage
 from trainer.spec import (
     DSTCBC,
     NO_AUGMENTATION,
@@ -23,6 +22,7 @@ from trainer.spec import (
     Supervised,
     TinyNetwork,
 )
+from trainer.storage import Storage
 
 TABLE1 = find_table("table1", TABLES)
 PUBLISHED = find_table("table1_as_published", TABLES)

@@ -11,17 +11,16 @@ from orchestrator.stale_results import supersede
 from tests.contracts import Killed, KilledAt, StopAt
 from tests.orchestrator.conftest import small_table
 from trainer.host import NoHost
+from trainer.reading import read_result, read_segments
 from trainer.records import (
     EvaluationRecord,
-    Storage,
     TrainRecord,
     attempt_path,
-    read_result,
-    read_segments,
     trial_path,
 )
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own dependencies warn at import and on SQLite
 

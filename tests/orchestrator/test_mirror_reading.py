@@ -29,7 +29,14 @@ from tests.results.builders import (
     put_done,
     spec_of,
 )
-from trainer.records import Manifest, Result, Storage, attempt_path, trial_path, write_segment
+from trainer.records import (
+    Manifest,
+    Result,
+    attempt_path,
+    trial_path,
+    write_segment,
+)
+from trainer.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own dependencies warn at import and on SQLite
 

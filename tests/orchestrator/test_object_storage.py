@@ -13,7 +13,12 @@ from tests.object_store import ObjectStore
 from tests.orchestrator.cli.test_commands import mixgrid
 from tests.orchestrator.conftest import small_table
 from trainer import remote
-from trainer.records import DriverRecord, Failure, Storage, trial_path
+from trainer.records import (
+    DriverRecord,
+    Failure,
+    trial_path,
+)
+from trainer.storage import Storage
 
 
 @pytest.fixture

@@ -11,8 +11,13 @@ from orchestrator.lease import process_started
 from orchestrator.plan import survey, to_run
 from tests.orchestrator.test_lease import write_driver
 from tests.results.builders import EIGHTH, TableStub, put_failed, put_score, spec_of
-from trainer.records import Failure, Result, Storage, trial_path
+from trainer.records import (
+    Failure,
+    Result,
+    trial_path,
+)
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 DEMO = find_table("demo", TABLES).selected(seeds="0")
 

@@ -12,7 +12,7 @@ from orchestrator.previewing import batch_png, folder_sheet, table_sheet, traine
 from tests.orchestrator.conftest import small_table
 from trainer.data.folders import DataError
 from trainer.drawing import Panel
-from trainer.records import Storage
+from trainer.storage import Storage
 from trainer.trained import load_kept
 
 TABLE = small_table()

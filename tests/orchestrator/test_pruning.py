@@ -11,18 +11,20 @@ from results.verify import verify
 from tests.contracts import Killed, KilledAt, StopAt
 from tests.orchestrator.conftest import small_table
 from trainer.host import NoHost
-from trainer.records import (
-    Storage,
-    attempt_path,
-    checkpoint_name,
+from trainer.reading import (
     find_commits,
     find_previews,
     read_result,
-    trial_path,
     trial_state,
+)
+from trainer.records import (
+    attempt_path,
+    checkpoint_name,
+    trial_path,
 )
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 TABLE = small_table()
 SPEC = TABLE.cells()[0].spec

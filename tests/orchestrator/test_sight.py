@@ -12,8 +12,13 @@ from orchestrator.plan import never_stale
 from orchestrator.sight import Sight, look, remembering, use_of_this_machine
 from tests.orchestrator.conftest import small_table
 from tests.results.builders import put_done, put_failed, put_manifest
-from trainer.records import DriverRecord, ProgressRecord, Storage, attempt_path
+from trainer.records import (
+    DriverRecord,
+    ProgressRecord,
+    attempt_path,
+)
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 ATTEMPT = "20260101T000000-00000001"
 JUDGED_AT = ("height=64", "width=128", "scene_height=64", "scene_width=128")  # the size of the builders' records

@@ -19,19 +19,21 @@ from tests.orchestrator.conftest import small_table
 from tests.results.builders import ATTEMPT, EIGHTH, put_partial, put_score, spec_of
 from trainer.checkpoint import newest_checkpoint
 from trainer.host import NoHost
-from trainer.records import (
-    Result,
-    Storage,
-    attempt_path,
+from trainer.reading import (
     read_accepted,
     read_result,
     read_superseded,
+    trial_state,
+)
+from trainer.records import (
+    Result,
+    attempt_path,
     superseded_path,
     trial_path,
-    trial_state,
 )
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 TABLE = small_table()
 CELL = TABLE.cells()[0]

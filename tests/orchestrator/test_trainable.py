@@ -12,11 +12,11 @@ from trainer.records import (
     Commit,
     Digests,
     Manifest,
-    Storage,
     attempt_path,
     checkpoint_name,
 )
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 
 DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")
 

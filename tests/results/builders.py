@@ -16,13 +16,13 @@ from trainer.records import (
     Failure,
     Manifest,
     Result,
-    Storage,
     attempt_path,
     checkpoint_name,
     trial_path,
     write_segment,
 )
 from trainer.spec import ComplexMask, Evaluation, Mix, Supervised, Synthetic, TinyNetwork, TrialSpec
+from trainer.storage import Storage
 
 ATTEMPT = "20260101T000000-00000001"
 CLASSES = ("road", "sky", "car")

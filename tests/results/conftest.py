@@ -7,7 +7,7 @@ from results.compute import ComputedTable, compute_table
 from tests.results.builders import read
 from tests.results.holes import compute_holes, compute_own, fill
 from tests.results.record_sets import TABLE1, unpack
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture(scope="session")

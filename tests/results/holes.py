@@ -16,7 +16,8 @@ from tests.results.builders import (
     read,
     spec_of,
 )
-from trainer.records import Storage, trial_path
+from trainer.records import trial_path
+from trainer.storage import Storage
 
 HOSTILE = "[50%]* & a_b #1 $x$ {y} ~^\\\nnext|<b>line</b>"
 TABLE = TableStub(

@@ -16,8 +16,16 @@ from pathlib import Path
 from results.published import published_table
 from tests.results.builders import CellStub, RowStub, TableStub, digests
 from trainer.consistency import ious_of
-from trainer.records import EvaluationRecord, Manifest, Record, Result, Storage, attempt_path, trial_path
+from trainer.records import (
+    EvaluationRecord,
+    Manifest,
+    Record,
+    Result,
+    attempt_path,
+    trial_path,
+)
 from trainer.spec import NAMED_METHODS, Evaluation, Synthetic, TinyNetwork, TrialSpec
+from trainer.storage import Storage
 
 RECORDS = Path(__file__).parents[1] / "golden" / "tables" / "table1" / "records.jsonl.gz"
 ATTEMPT = "20260101T000000-00000001"

@@ -28,7 +28,7 @@ from tests.results.builders import (
     read,
     spec_of,
 )
-from trainer.records import Storage
+from trainer.storage import Storage
 
 ONE_ROW = TableStub(rows=(RowStub("ComplexMix"),), fractions=(EIGHTH,))
 PLACE = ("ComplexMix", "1/8")

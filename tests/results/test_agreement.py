@@ -7,7 +7,7 @@ import pytest
 
 from results.agreement import disagreements
 from tests.results.builders import EIGHTH, TableStub, judged, put_done, put_score, read, spec_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture

@@ -30,18 +30,17 @@ from tests.results.builders import (
     read,
     spec_of,
 )
+from trainer.reading import read_manifests, trial_state
 from trainer.records import (
     Acceptance,
     AcceptedChange,
     Ending,
     Manifest,
-    Storage,
     attempt_path,
-    read_manifests,
     superseded_path,
     trial_path,
-    trial_state,
 )
+from trainer.storage import Storage
 
 TABLE = TableStub(
     rows=(RowStub("Supervised"), RowStub("ComplexMix", 2, "best", "teacher")), published=None, overrides=(("a", [1]),)

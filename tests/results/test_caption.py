@@ -8,7 +8,7 @@ from results.compute import compute_table
 from results.layout import Layout
 from tests.results.builders import EIGHTH, TableStub, put_score, read
 from tests.results.holes import TABLE, compute_holes
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 def test_the_caption_states_policy_network_metric_size_spread_and_n(whole):

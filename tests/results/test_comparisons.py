@@ -14,7 +14,7 @@ from results.comparisons import compare_with_published, compare_with_reference, 
 from results.compute import compute_table
 from results.significance import holm
 from tests.results.builders import EIGHTH, FULL, QUARTER, RowStub, TableStub, put_scores, read
-from trainer.records import Storage
+from trainer.storage import Storage
 
 ROWS = tuple(map(RowStub, ("Supervised", "ClassMix", "ComplexMix")))
 HALF = Fraction(1, 2)

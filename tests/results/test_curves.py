@@ -5,8 +5,17 @@ import pytest
 
 from results.frame import CURVE_COLUMNS, read_curves
 from tests.results.builders import ATTEMPT, EIGHTH, RowStub, TableStub, digests, judged, put_done, put_manifest, spec_of
-from trainer.records import Commit, Result, Segment, Storage, TrainRecord, attempt_path, checkpoint_name, trial_path
+from trainer.records import (
+    Commit,
+    Result,
+    Segment,
+    TrainRecord,
+    attempt_path,
+    checkpoint_name,
+    trial_path,
+)
 from trainer.records import write_segment as write
+from trainer.storage import Storage
 
 TABLE = TableStub(rows=(RowStub("ComplexMix"),), fractions=(EIGHTH,))
 DONE, HALF = (spec_of("ComplexMix", seed=seed) for seed in (0, 1))

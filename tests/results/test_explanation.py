@@ -28,7 +28,6 @@ from tests.results.test_staleness import HereStub, here
 from trainer.records import (
     Acceptance,
     AcceptedChange,
-    Storage,
     TrainRecord,
     attempt_path,
     superseded_path,
@@ -36,6 +35,7 @@ from trainer.records import (
     write_segment,
 )
 from trainer.spec import canonical_json, read_spec
+from trainer.storage import Storage
 
 SPEC = spec_of("ComplexMix", EIGHTH, 0)
 CELL = CellStub("ComplexMix", EIGHTH, 0, SPEC)

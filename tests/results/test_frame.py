@@ -26,8 +26,10 @@ from tests.results.builders import (
     read,
     spec_of,
 )
-from trainer.records import Storage, attempt_path, trial_path, trial_state
+from trainer.reading import trial_state
+from trainer.records import attempt_path, trial_path
 from trainer.spec import Evaluation
+from trainer.storage import Storage
 
 ONE_ROW = TableStub(rows=(RowStub("ComplexMix"),), fractions=(EIGHTH,))
 

@@ -9,7 +9,7 @@ import pytest
 from results.frame import RESULT_COLUMNS
 from results.parquet import parquet_bytes, read_parquet, table_of
 from tests.results.builders import EIGHTH, TableStub, judged, put_done, put_score, read, spec_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from results.plot_style import fraction_look, row_look, variables
 from results.plots import plots_of
 from tests.results.builders import EIGHTH, RowStub, TableStub, put_done, spec_of
 from tests.results.report.small_report import TABLE, computed, curves, fill
-from trainer.records import Storage
+from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 

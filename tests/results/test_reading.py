@@ -14,7 +14,6 @@ from trainer.records import (
     ProgressRecord,
     Result,
     Segment,
-    Storage,
     attempt_path,
     checkpoint_name,
     ending_name,
@@ -22,6 +21,7 @@ from trainer.records import (
     step_of_segment,
     trial_path,
 )
+from trainer.storage import Storage
 
 SPEC = spec_of("ComplexMix")
 TRIAL = SPEC.trial_id

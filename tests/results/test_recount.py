@@ -13,7 +13,8 @@ from results.compute import ComputedTable, compute_table
 from results.recount import doubts_of_table, mean_iou, recount
 from results.tables import format_table
 from tests.results.builders import EIGHTH, TableStub, judged, put_done, put_failed, put_score, read, spec_of
-from trainer.records import Storage, read_result
+from trainer.reading import read_result
+from trainer.storage import Storage
 
 TABLE = TableStub()
 SCORES = (0.5, 0.625, 0.53125)

@@ -8,7 +8,7 @@ import pytest
 from results.series import class_scores, learning_series, score_series, share_series
 from tests.results.builders import QUARTER, RowStub, TableStub, judged, put_done, put_partial, read, spec_of
 from tests.results.report.small_report import TABLE, computed, curves, fill
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture

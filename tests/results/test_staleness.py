@@ -17,8 +17,15 @@ from tests.results.builders import (
     put_score,
     spec_of,
 )
-from trainer.records import Acceptance, AcceptedChange, Storage, attempt_path, read_result, trial_path
+from trainer.reading import read_result
+from trainer.records import (
+    Acceptance,
+    AcceptedChange,
+    attempt_path,
+    trial_path,
+)
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 SPEC = spec_of("Supervised", EIGHTH, 0)
 FRESH = {

@@ -8,7 +8,7 @@ from results.aggregate import selections_of
 from results.compute import compute_table
 from results.statistics import compare_with_published, compare_with_reference, format_statistics_csv
 from tests.results.builders import EIGHTH, QUARTER, RowStub, TableStub, put_scores, read
-from trainer.records import Storage
+from trainer.storage import Storage
 
 SCORES = {
     "Supervised": {EIGHTH: [0.5, 0.52, 0.51], QUARTER: [0.6, 0.61, 0.6]},

@@ -11,7 +11,7 @@ from results.comparisons import Equivalence, compare_with_reference
 from results.compute import compute_table
 from results.statistics_words import comparison_figures, comparison_sentence, equivalence_words, sentences, what_varies
 from tests.results.builders import EIGHTH, QUARTER, RowStub, TableStub, put_scores, read
-from trainer.records import Storage
+from trainer.storage import Storage
 
 SCORES = {
     "Supervised": {EIGHTH: [0.5, 0.52, 0.51, 0.53], QUARTER: [0.6, 0.61, 0.6, None]},

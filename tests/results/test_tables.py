@@ -11,7 +11,7 @@ from results.compute import compute_table
 from results.tables import FORMATS, SUFFIXES, Layout, format_table, write_table
 from tests.results.builders import EIGHTH, RowStub, TableStub, read
 from tests.results.holes import TABLE, compute_holes, fill
-from trainer.records import Storage
+from trainer.storage import Storage
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tables"
 ENDINGS = {

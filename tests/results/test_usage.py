@@ -17,7 +17,7 @@ from results.usage import (
     usage_of,
 )
 from tests.results.builders import EIGHTH, RowStub, TableStub, put_failed, put_manifest, put_score, read, spec_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 GPU, CPU = "NVIDIA H100", "cpu (x86_64)"
 

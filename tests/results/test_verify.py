@@ -10,16 +10,16 @@ from orchestrator.stale_results import accept
 from results.verify import Verification, verify
 from tests.orchestrator.conftest import small_table
 from tests.results.test_staleness import HereStub
+from trainer.reading import read_result
 from trainer.records import (
     Digests,
     Manifest,
     Result,
-    Storage,
     attempt_path,
-    read_result,
     superseded_path,
     trial_path,
 )
+from trainer.storage import Storage
 
 TABLE = small_table()
 TRIAL = TABLE.cells()[1].trial_id

@@ -18,15 +18,15 @@ from trainer.checkpoint import (
     to_bytes,
     write_state,
 )
+from trainer.reading import find_commits
 from trainer.records import (
     Commit,
     DamagedRecord,
     Digests,
-    Storage,
     attempt_path,
     checkpoint_name,
-    find_commits,
 )
+from trainer.storage import Storage
 
 TRIAL = "supervised-0123456789ab"
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from tests.results.builders import judged, put_done, spec_of
 from trainer.consistency import ious_of, refuse_other_ious
 from trainer.counts import cut_counts, do_numbers_follow, parse_counts
-from trainer.records import Storage, read_result, trial_path
+from trainer.reading import read_result
+from trainer.records import trial_path
 from trainer.seals import unsealed
+from trainer.storage import Storage
 
 COUNTS = [[[5, 1], [0, 4]], [[0, 0], [0, 7]]]
 TEXTS = [b"5,1],[0,4", b"0,0],[0,7"]

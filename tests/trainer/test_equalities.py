@@ -17,16 +17,15 @@ from trainer.data.pool_labels import PoolLabels
 from trainer.host import NoHost
 from trainer.methods.base import Network, PoolPart
 from trainer.methods.dst_cbc import DSTCBCMethod
+from trainer.reading import read_segments, trial_state
 from trainer.records import (
     Manifest,
-    Storage,
     attempt_path,
-    read_segments,
     trial_path,
-    trial_state,
 )
 from trainer.run import Outcome, run_trial
 from trainer.spec import RunOptions, TrialSpec
+from trainer.storage import Storage
 
 Open = Callable[..., Room]
 

@@ -16,8 +16,9 @@ from tests.contracts import StopAt, small_options, small_spec
 from tests.rooms import Finished, Room
 from trainer.checkpoint import newest_checkpoint
 from trainer.host import NoHost
-from trainer.records import Storage, find_commits, trial_state
+from trainer.reading import find_commits, trial_state
 from trainer.run import Outcome
+from trainer.storage import Storage
 
 METHOD = "complexmix"
 NOBODY = 65534

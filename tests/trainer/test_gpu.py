@@ -13,9 +13,10 @@ from trainer.build import build_mask, build_trial, open_data
 from trainer.host import NoHost
 from trainer.metrics import confusion_of
 from trainer.randomness import fold, key_of, sample_keys, uniform
-from trainer.records import Storage, read_result
+from trainer.reading import read_result
 from trainer.run import Outcome, run_trial
 from trainer.spec import NAMED_METHODS, Mix, RunOptions
+from trainer.storage import Storage
 
 pytestmark = [
     pytest.mark.gpu,

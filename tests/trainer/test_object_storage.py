@@ -25,9 +25,11 @@ from tests.storage_contract import StorageContract
 from trainer import remote
 from trainer.checkpoint import newest_checkpoint
 from trainer.host import NoHost, Progress
-from trainer.records import Storage, trial_path, trial_state
+from trainer.reading import trial_state
+from trainer.records import trial_path
 from trainer.remote import without_keys
 from trainer.run import Outcome, is_done
+from trainer.storage import Storage
 
 SPEC = small_spec("complexmix", num_steps=4)
 PART = 10 * 2**20

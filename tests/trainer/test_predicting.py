@@ -12,7 +12,7 @@ from tests.contracts import SMALL, small_options, small_spec
 from tests.rooms import Room
 from trainer.data.folders import read_image
 from trainer.predicting import Predictor
-from trainer.records import read_result
+from trainer.reading import read_result
 from trainer.spec import Evaluation, TrialSpec
 from trainer.trained import Trained, load_kept
 

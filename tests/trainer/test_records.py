@@ -1,9 +1,7 @@
-"""What a trial leaves: sealed records, atomic files, and a state that is read from storage alone."""
+"""What a trial leaves: sealed records, and, read from storage alone (`reading.py`), histories and a state."""
 
-import errno
 import gc
 import json
-import os
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -14,8 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.storage_contract import StorageContract
 from trainer import records
+from trainer.reading import (
+    find_commits,
+    find_previews,
+    read_brief,
+    read_each,
+    read_failure,
+    read_result,
+    read_segments,
+    trial_state,
+)
 from trainer.records import (
     Commit,
     DamagedRecord,
@@ -26,26 +33,18 @@ from trainer.records import (
     Record,
     Result,
     Segment,
-    Storage,
     TrainRecord,
     attempt_path,
     checkpoint_name,
     code_digest,
-    find_commits,
-    find_previews,
     new_attempt_name,
-    read_brief,
-    read_each,
-    read_failure,
-    read_result,
-    read_segments,
     segment_name,
     step_of_preview,
     trial_path,
-    trial_state,
     write_segment,
 )
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 SPEC = TrialSpec(label_fraction=Fraction(1, 8), seed=3)
 TRIAL, ATTEMPT = SPEC.trial_id, "20260101T000000-aaaaaaaa"
@@ -182,44 +181,6 @@ def test_finding_a_record_says_none_where_there_is_none(storage: Storage) -> Non
     assert Failure.find(storage, "nowhere/failure.json") is None
     storage.write("failure.json", FAILURE.sealed())
     assert Failure.find(storage, "failure.json") == FAILURE
-
-
-# --- storage ------------------------------------------------------------------------------------------------------
-
-
-class TestAFolder(StorageContract):
-    pass
-
-
-def test_a_file_is_written_whole_and_leaves_no_draft(storage: Storage) -> None:
-    storage.write("a/b/c.json", b"one")
-    storage.write("a/b/c.json", b"two")
-    assert storage.read("a/b/c.json") == b"two"
-    assert os.listdir(storage.locate("a/b")) == ["c.json"]  # noqa: PTH208  (hidden files too)
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_draft(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    storage.write("a/c.json", b"old")
-    monkeypatch.setattr(records.os, "fsync", full)
-    with pytest.raises(OSError, match=r"cannot write .*a/c\.json \(\d+ MiB free\): .*No space left on device"):
-        storage.write("a/c.json", b"new")
-    assert storage.read("a/c.json") == b"old"
-    assert os.listdir(storage.locate("a")) == ["c.json"]  # noqa: PTH208
-
-
-def test_a_storage_that_is_no_folder_is_named_with_the_free_space(tmp_path: Path) -> None:
-    (tmp_path / "runs").write_text("a file")
-    with pytest.raises(OSError, match=r"cannot write .*/runs/a/b \(\d+ MiB free\)"):
-        Storage(str(tmp_path / "runs")).write("a/b", b"")
-
-
-def test_a_file_url_is_the_folder_it_names(tmp_path: Path) -> None:
-    Storage(f"file://{tmp_path}/runs").write("a", b"1")
-    assert Storage(str(tmp_path / "runs")).read("a") == b"1"
-    assert Storage(f"file://{tmp_path}/runs").locate("a") == f"{tmp_path}/runs/a"
 
 
 # --- names --------------------------------------------------------------------------------------------------------

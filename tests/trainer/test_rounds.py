@@ -8,8 +8,10 @@ import pytest
 
 from trainer.data.pool_labels import PoolLabels, pack
 from trainer.errors import SetupError
-from trainer.records import Digests, Storage, find_round_labels
+from trainer.reading import find_round_labels
+from trainer.records import Digests
 from trainer.rounds import labels_of_checkpoint, labels_of_round, remove_labels
+from trainer.storage import Storage
 
 DIGESTS = Digests(code="c", data="d", split="s", weights="w", precision="float32")
 FOLDER = Path("trials/dst_cbc-1/labels")

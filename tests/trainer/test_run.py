@@ -21,21 +21,23 @@ from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
 from trainer.journal import NonFiniteLoss
 from trainer.machine import choose_device
-from trainer.records import (
-    Manifest,
-    Storage,
+from trainer.reading import (
     TrialState,
-    attempt_path,
     find_commits,
     read_endings,
     read_failure,
     read_progress,
     read_result,
-    trial_path,
     trial_state,
+)
+from trainer.records import (
+    Manifest,
+    attempt_path,
+    trial_path,
 )
 from trainer.run import Outcome, failure_reason, run_trial
 from trainer.spec import SGD, DeepLabV2, Evaluation, RunOptions, TinyNetwork, TrialSpec
+from trainer.storage import Storage
 from trainer.trial import Trial
 from trainer.watchdog import Watchdog
 

@@ -11,7 +11,12 @@ import torch
 from tests.contracts import StopAt, same_tensors, small_options, small_spec
 from tests.rooms import Room
 from trainer.checkpoint import from_bytes, read_state, seal_of, to_bytes
-from trainer.records import DamagedRecord, Result, Storage, trial_path
+from trainer.records import (
+    DamagedRecord,
+    Result,
+    trial_path,
+)
+from trainer.storage import Storage
 from trainer.trained import NothingTrained, load_finished, load_kept, load_newest
 
 CPU = torch.device("cpu")

@@ -21,9 +21,11 @@ from trainer.distributed import rank
 from trainer.evaluate import evaluate
 from trainer.host import NoHost
 from trainer.loop import Cadence, train
-from trainer.records import Storage, attempt_path, find_previews, read_result
+from trainer.reading import find_previews, read_result
+from trainer.records import attempt_path
 from trainer.run import Outcome, run_trial
 from trainer.spec import Evaluation, RunOptions, TrialSpec
+from trainer.storage import Storage
 from trainer.trial import Trial
 from trainer.trial_preview import preview_png
 

@@ -15,8 +15,14 @@ from torch import Tensor
 from tests.contracts import SMALL, small_method, small_options, small_spec, small_trial
 from tests.worlds import run_ranks, train_all
 from trainer.checkpoint import from_bytes
-from trainer.records import EvaluationRecord, Storage, TrainRecord, read_result, read_segments, trial_path
+from trainer.reading import read_result, read_segments
+from trainer.records import (
+    EvaluationRecord,
+    TrainRecord,
+    trial_path,
+)
 from trainer.spec import NAMED_METHODS, BoxMask, Evaluation, Mix, Teacher, TinyNetwork, TrialSpec, View
+from trainer.storage import Storage
 
 CLASSMIX = small_method("classmix")
 

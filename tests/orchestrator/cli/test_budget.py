@@ -15,7 +15,7 @@ from orchestrator.plan import survey
 from results.aggregate import Selection
 from results.compute import compute_table
 from tests.results.builders import EIGHTH, QUARTER, TableStub, put_scores, read
-from trainer.records import Storage
+from trainer.storage import Storage
 
 NAMES = {name: f"Row@1/8#{name}" for name in "abcdef"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.cli.bundling import write_whole
 from tests.orchestrator.cli.test_commands import mixgrid
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture

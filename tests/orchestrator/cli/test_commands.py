@@ -12,7 +12,9 @@ from PIL import Image
 
 from orchestrator.cli.common import Selection
 from tests.orchestrator.conftest import small_table
-from trainer.records import Storage, read_result, trial_path
+from trainer.reading import read_result
+from trainer.records import trial_path
+from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,7 +11,7 @@ from experiments.demo import DEMO
 from orchestrator.cli.app import app
 from orchestrator.cli.output import computed
 from results.statistics import format_statistics_csv
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 def call(*words: str) -> tuple[int, str]:

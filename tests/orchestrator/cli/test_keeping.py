@@ -13,7 +13,9 @@ from orchestrator.lease import HeldElsewhere, Lease, await_release, live_drivers
 from tests.orchestrator.cli.test_commands import ROOT, mixgrid
 from tests.orchestrator.conftest import small_table
 from tests.orchestrator.test_lease import write_driver
-from trainer.records import Storage, attempt_path, find_commits, trial_path, trial_state
+from trainer.reading import find_commits, trial_state
+from trainer.records import attempt_path, trial_path
+from trainer.storage import Storage
 
 CELL = small_table().cells()[0]
 

@@ -9,7 +9,8 @@ from results.frame import read_frames
 from results.parquet import read_parquet, table_of
 from tests.fuzz.hammer import assert_one_message, mixgrid
 from tests.results.builders import EIGHTH, RowStub, TableStub, put_done, put_partial, put_score, spec_of
-from trainer.records import ProgressRecord, Storage, attempt_path
+from trainer.records import ProgressRecord, attempt_path
+from trainer.storage import Storage
 
 OWN = f"""
 from tests.results.builders import METHODS

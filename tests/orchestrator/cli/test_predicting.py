@@ -11,9 +11,9 @@ from orchestrator.cli.predicting import named_trial, predict
 from tests.contracts import StopAt
 from tests.orchestrator.cli.test_commands import mixgrid
 from tests.orchestrator.conftest import small_table
-from trainer.records import Storage
 from trainer.run import run_trial
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 SUPERVISED, COMPLEXMIX = small_table().cells()
 

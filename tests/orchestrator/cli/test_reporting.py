@@ -11,8 +11,8 @@ from orchestrator.cli.common import Chosen, Places, Selection
 from orchestrator.resources import Placement
 from tests.orchestrator.cli.test_commands import mixgrid
 from tests.orchestrator.conftest import small_table
-from trainer.records import Storage
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
 PLOTS = ("miou-by-fraction", "learning-curves", "confidence-and-masks", "class-iou")
 

@@ -16,7 +16,13 @@ from tests.orchestrator.cli.test_commands import ROOT, mixgrid
 from tests.orchestrator.conftest import small_table
 from tests.orchestrator.test_driver import command, environment
 from tests.results.builders import change_sealed
-from trainer.records import Storage, attempt_path, read_accepted, read_result, superseded_path, trial_path
+from trainer.reading import read_accepted, read_result
+from trainer.records import (
+    attempt_path,
+    superseded_path,
+    trial_path,
+)
+from trainer.storage import Storage
 
 CELL = small_table().cells()[0]
 TRIAL = CELL.trial_id

@@ -9,7 +9,7 @@ from orchestrator.cli.statistics_view import print_statistics
 from results.aggregate import Selection
 from results.compute import compute_table
 from tests.results.builders import EIGHTH, QUARTER, RowStub, TableStub, put_scores, read
-from trainer.records import Storage
+from trainer.storage import Storage
 
 SCORES = {
     "Supervised": {EIGHTH: [0.5, 0.52, 0.51], QUARTER: [0.6, 0.61, 0.6]},

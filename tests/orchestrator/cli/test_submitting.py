@@ -9,7 +9,7 @@ import yaml
 from orchestrator.submit.ledger import SubmissionRecord, remember
 from tests.orchestrator.cli.test_commands import mixgrid
 from tests.orchestrator.submit.conftest import TABLE_FILE
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture

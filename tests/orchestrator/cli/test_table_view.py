@@ -8,7 +8,7 @@ from rich.console import Console
 from orchestrator.cli.table_view import aligned, print_computed, show
 from results.layout import DEFAULT, PrintedCell
 from tests.results.holes import compute_holes, fill
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture(scope="module")

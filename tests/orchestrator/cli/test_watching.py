@@ -18,7 +18,7 @@ from orchestrator.plan import never_stale
 from orchestrator.sight import Sight, look
 from tests.orchestrator.test_sight import SPECS, TABLE, hold, say
 from tests.results.builders import put_done, put_failed
-from trainer.records import Storage
+from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[3]
 

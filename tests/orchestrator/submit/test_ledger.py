@@ -17,7 +17,7 @@ from orchestrator.submit.ledger import (
 )
 from orchestrator.submit.snapshot import Origin, Snapshot
 from tests.orchestrator.submit.conftest import job
-from trainer.records import Storage
+from trainer.storage import Storage
 
 SNAPSHOT = Snapshot({"trainer/a.py": b"1"}, Origin("c" * 40, ("trainer/a.py",)))
 

@@ -10,7 +10,13 @@ import pytest
 
 from experiments.table import find_table
 from tests.slurm_cluster import running_slurm, why_absent
-from trainer.records import Manifest, Storage, attempt_path, read_result, trial_path, trial_state
+from trainer.reading import read_result, trial_state
+from trainer.records import (
+    Manifest,
+    attempt_path,
+    trial_path,
+)
+from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[3]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_absent()), reason=why_absent())]

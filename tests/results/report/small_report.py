@@ -24,7 +24,7 @@ from tests.results.builders import (
     read,
     spec_of,
 )
-from trainer.records import Storage
+from trainer.storage import Storage
 
 TABLE = TableStub(
     rows=(RowStub("Supervised"), RowStub("ClassMix", 2), RowStub("ComplexMix", 3)),

@@ -2,7 +2,7 @@
 
 from results.report.environment import environment_of
 from tests.results.builders import TableStub, put_done, read, spec_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 def test_each_thing_is_one_line_with_counts_where_attempts_differ(tmp_path) -> None:

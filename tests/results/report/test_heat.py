@@ -5,7 +5,7 @@ import pytest
 from results.report.heat import HeatTable, heat_tables
 from tests.results.builders import TableStub
 from tests.results.report.small_report import TABLE, computed, fill
-from trainer.records import Storage
+from trainer.storage import Storage
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from results.report import render
 from tests.browser import CHROMIUM, Page, chromium
 from tests.results.builders import RowStub, TableStub
 from tests.results.report.small_report import TABLE, fill, parts_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)")
 

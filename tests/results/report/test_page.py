@@ -13,7 +13,7 @@ import pytest
 from results.report import ReportParts, render
 from tests.results.builders import EIGHTH, RowStub, TableStub, spec_of
 from tests.results.report.small_report import TABLE, fill, parts_of
-from trainer.records import Storage
+from trainer.storage import Storage
 
 LAST_WORDS = "attempt 20260101T000000-00000001 ended without a word: killed, or its machine was lost"
 ROOT = Path(__file__).parents[3]
