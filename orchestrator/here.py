@@ -18,11 +18,11 @@ from pathlib import Path
 
 from orchestrator.lint import WEIGHT_FILES
 from orchestrator.lint_data import DataOnDisk
+from trainer.code import code_digest
 from trainer.data.cache import CachedSplit, cache_folder
 from trainer.data.folders import Layout
 from trainer.data.opening import find_splits
 from trainer.data.splits import split_of
-from trainer.records import code_digest
 from trainer.spec import TrialSpec
 
 _LIBRARIES = ("torch", "numpy", "pillow")

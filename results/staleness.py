@@ -6,12 +6,14 @@ stale; what a person has accepted does not count until it changes again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
 
+from trainer.code import changed_files
 from trainer.reading import read_accepted, read_brief
 from trainer.records import (
     AcceptedChange,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 DIGESTS = ("code", "data", "split", "weights")
 LIBRARIES = ("torch", "numpy", "pillow", "python", "cuda")
 _SHORT = 12
+_MOST_FILES = 3
 
 
 class HereLike(Protocol):
@@ -44,11 +47,12 @@ class Change:
     name: str
     before: str
     now: str
+    files: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The change in a few words."""
-        return f"{self.name} {_short(self.before)} -> {_short(self.now)}"
+        return f"{self.name} {_short(self.before)} -> {_short(self.now)}{_named(self.files)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,12 @@ class Freshness:
 def find_stale(storage: Storage, table: TableLike, here: HereLike, *, num_threads: int = 8) -> dict[str, str]:
     """By trial id, what has changed since a trial was done; the trials that are stale alone."""
     cells: dict[str, CellLike] = {cell.trial_id: cell for cell in table.cells()}
+    files_of = cache(partial(changed_files, storage))
 
     def look(trial_id: str) -> str:
         with suppress(DamagedRecord):
             result = read_brief(storage, trial_id)
-            return "" if result is None else judge(storage, cells[trial_id].spec, result, here).text
+            return "" if result is None else judge(storage, cells[trial_id].spec, result, here, files_of).text
         return ""
 
     with ThreadPoolExecutor(num_threads) as pool:
@@ -81,11 +86,23 @@ def find_stale(storage: Storage, table: TableLike, here: HereLike, *, num_thread
     return {trial_id: text for trial_id, text in found.items() if text}
 
 
-def judge(storage: Storage, spec: TrialSpec, result: Finished, here: HereLike) -> Freshness:
-    """Compare what a result was made with and what a machine has."""
+def judge(
+    storage: Storage,
+    spec: TrialSpec,
+    result: Finished,
+    here: HereLike,
+    files_of: Callable[[str], tuple[str, ...]] | None = None,
+) -> Freshness:
+    """Compare what a result was made with and what a machine has.
+
+    Args:
+        files_of: the files that changed since the code of a digest; else storage is asked.
+    """
     made, facts = facts_of(storage, result), here.facts(spec)
     found = [Change(name, made[name], facts[name]) for name in made if name in facts]
-    differing = [change for change in found if _differs(change)]
+    differing = [
+        _explained(change, files_of or partial(changed_files, storage)) for change in found if _differs(change)
+    ]
     accepted = _accepted(differing, read_accepted(storage, result.trial_id) if differing else (), result.attempt)
     return Freshness(
         attempt=result.attempt,
@@ -129,6 +146,10 @@ def _release(name: str, version: str) -> str:
     return ".".join(version.split(".")[:2]) if name == "python" else version
 
 
+def _explained(change: Change, files_of: Callable[[str], tuple[str, ...]]) -> Change:
+    return replace(change, files=files_of(change.before)) if change.name == "code" else change
+
+
 def _accepted(differing: list[Change], entries: tuple[AcceptedChange, ...], attempt: str) -> tuple[Change, ...]:
     facts = [entry.facts for entry in entries if entry.attempt == attempt]
     return tuple(change for change in differing if any(fact.get(change.name) == change.now for fact in facts))
@@ -137,3 +158,9 @@ def _accepted(differing: list[Change], entries: tuple[AcceptedChange, ...], atte
 def _short(value: str) -> str:
     """A digest by its first digits; anything else as it is."""
     return value[:_SHORT] if len(value) == 64 else value
+
+
+def _named(files: tuple[str, ...]) -> str:
+    """At most three files, and how many more."""
+    more = f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
+    return f" ({', '.join(files[:_MOST_FILES])}{more})" if files else ""

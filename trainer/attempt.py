@@ -15,6 +15,7 @@ import torch
 
 from trainer.build import build_trial, open_data
 from trainer.checkpoint import newest_checkpoint, read_state, seal_of, to_bytes
+from trainer.code import keep_code_files
 from trainer.data.cache import cache_folder
 from trainer.data.splits import Split
 from trainer.digests import ChangedSinceCheckpoint, agree_on, digests_of, explain_change
@@ -149,7 +150,7 @@ class Attempt:
         if commit is None:
             return StorageKeeper(self, trial, digests, started, None, Journal((), ()))
         if commit.digests != digests and not self.options.accept_change:
-            raise ChangedSinceCheckpoint(explain_change(self.spec.trial_id, commit, digests))
+            raise ChangedSinceCheckpoint(explain_change(self.storage, self.spec.trial_id, commit, digests))
         records = read_segments(self.storage, self.spec.trial_id, commit.segments)
         evaluations = [record for record in records if isinstance(record, EvaluationRecord)]
         refuse_unfit(trial, state, evaluations, step=commit.step)
@@ -195,6 +196,7 @@ class Attempt:
         spec_path = trial_path(self.spec.trial_id, "spec.json")
         if not self.storage.exists(spec_path):
             self.storage.write(spec_path, self.spec.model_dump_json(indent=1).encode())
+        keep_code_files(self.storage)
         manifest = Manifest(
             trial_id=self.spec.trial_id,
             attempt=self.name,

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from trainer.code import changed_files, code_digest
 from trainer.data.cache import CachedSplit
 from trainer.data.splits import Split
 from trainer.distributed import gather_objects, world_size
@@ -10,9 +11,9 @@ from trainer.models.weights import WeightsReport
 from trainer.records import (
     Commit,
     Digests,
-    code_digest,
 )
 from trainer.spec import TrialSpec
+from trainer.storage import Storage
 
 
 class ChangedSinceCheckpoint(SetupError):  # noqa: N818
@@ -27,15 +28,17 @@ def digests_of(
     return Digests(code=code_digest(), data=data, split=split.digest, weights=weights.sha256, precision=spec.precision)
 
 
-def explain_change(trial_id: str, commit: Commit, digests: Digests) -> str:
-    """Name what changed since a checkpoint, and the cure."""
+def explain_change(storage: Storage, trial_id: str, commit: Commit, digests: Digests) -> str:
+    """Name what changed since a checkpoint, files of the code included where they are known, and the cure."""
     before, now = commit.digests.model_dump(), digests.model_dump()
     changed = ", ".join(
         f"{name} ({before[name][:12]} -> {now[name][:12]})" for name in now if before[name] != now[name]
     )
+    files = changed_files(storage, before["code"]) if before["code"] != now["code"] else ()
+    named = f"; of the code: {', '.join(files)}" if files else ""
     return (
-        f"{trial_id} is trained up to step {commit.step}, but since then these have changed: {changed}. Go back to "
-        "what they were, start it anew with --restart, or go on all the same with --accept-change"
+        f"{trial_id} is trained up to step {commit.step}, but since then these have changed: {changed}{named}. Go back "
+        "to what they were, start it anew with --restart, or go on all the same with --accept-change"
     )
 
 

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -392,42 +391,3 @@ def write_segment(storage: Storage, *, trial_id: str, attempt: str, step: int, r
     content = "".join(json.dumps(record.model_dump(mode="json"), sort_keys=True) + "\n" for record in records).encode()
     storage.write(attempt_path(trial_id, attempt, segment_name(step)), content)
     return Segment(attempt=attempt, file=segment_name(step), sha256_of_file=hashlib.sha256(content).hexdigest())
-
-
-# Files below trainer/ that cannot change a number: how it is stored, reported, drawn or asked to stop.
-_NOT_DECIDING = {
-    "checkpoint.py",
-    "consistency.py",
-    "counts.py",
-    "drawing.py",
-    "errors.py",
-    "fitting.py",
-    "host.py",
-    "journal.py",
-    "keeper.py",
-    "mask_statistics.py",
-    "options.py",
-    "palettes.py",
-    "predicting.py",
-    "preview.py",
-    "reading.py",
-    "records.py",
-    "telling.py",
-    "trained.py",
-    "trial_preview.py",
-    "remote.py",
-    "run.py",
-    "seals.py",
-    "storage.py",
-    "watchdog.py",
-}
-
-
-def code_digest() -> str:
-    """SHA-256 over the number-deciding files of the training room, by name and content."""
-    room = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(room.rglob("*.py")):
-        if path.name not in _NOT_DECIDING:
-            digest.update(path.relative_to(room).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import trainer.attempt
 import trainer.digests
+from trainer.code import code_digest
 from trainer.data.cache import CachedSplit
 from trainer.data.splits import Split
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
@@ -30,7 +31,6 @@ from trainer.records import (
     EvaluationRecord,
     Record,
     TrainRecord,
-    code_digest,
 )
 from trainer.schedules import poly
 from trainer.spec import SGD, Evaluation, Folders, Mix, Poly, Supervised, Teacher, TinyNetwork, TrialSpec

@@ -11,9 +11,9 @@ from orchestrator.here import Here, remembered_digest, versions_here
 from orchestrator.lint import WEIGHT_FILES
 from tests.orchestrator.conftest import small_table
 from tests.test_architecture import load_behind_door
+from trainer.code import code_digest
 from trainer.machine import versions
 from trainer.reading import read_result
-from trainer.records import code_digest
 from trainer.spec import DeepLabV2, TrialSpec
 from trainer.storage import Storage
 

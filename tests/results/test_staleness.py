@@ -1,5 +1,6 @@
 """What makes a done trial stale, what does not, and what accepting does to it."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from tests.results.builders import (
     put_score,
     spec_of,
 )
+from trainer.code import CodeFiles, code_files, code_path
 from trainer.reading import read_result
 from trainer.records import (
     Acceptance,
@@ -84,6 +86,24 @@ def test_nothing_is_stale_where_all_is_as_it_was(storage: Storage) -> None:
 def test_another_digest_is_named_from_what_to_what(name: str, storage: Storage) -> None:
     before = getattr(digests(), name)
     assert judged(storage, here(**{name: "f" * 64})).text == f"{name} {before[:12]} -> ffffffffffff"
+
+
+@pytest.mark.parametrize(
+    ("touched", "told"),
+    [
+        (1, " (loop.py)"),
+        (3, " (loop.py, losses.py, schedules.py)"),
+        (4, " (loop.py, losses.py, schedules.py and 1 more)"),
+    ],
+)
+def test_files_of_the_code_that_changed_are_named(touched: int, told: str, storage: Storage) -> None:
+    now = code_files()
+    others = dict.fromkeys(("loop.py", "losses.py", "schedules.py", "trial.py")[:touched], "0" * 64)
+    lines = "".join(f"{name} {digest}\n" for name, digest in sorted({**now, **others}.items()))
+    code = hashlib.sha256(lines.encode()).hexdigest()
+    storage.write(code_path(code), CodeFiles(digest=code, files={**now, **others}).sealed())
+    change_sealed(storage, trial_path(SPEC.trial_id, "result.json"), lambda body: body["digests"].update(code=code))
+    assert judged(storage, here()).text == f"code {code[:12]} -> c0dec0dec0de{told}"
 
 
 def test_all_that_changed_is_named_together(storage: Storage) -> None:

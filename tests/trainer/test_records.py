@@ -2,7 +2,6 @@
 
 import gc
 import json
-import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -36,7 +35,6 @@ from trainer.records import (
     TrainRecord,
     attempt_path,
     checkpoint_name,
-    code_digest,
     new_attempt_name,
     segment_name,
     step_of_preview,
@@ -393,49 +391,3 @@ def test_a_result_is_accepted_in_its_own_folder_alone_whoever_asked_first(storag
 
 def test_a_missing_result_is_none_in_brief_too(storage: Storage) -> None:
     assert read_brief(storage, TRIAL) is None
-
-
-# --- the digest of the code ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def copied_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the training room, whose digest is taken instead."""
-    room = tmp_path / "trainer"
-    shutil.copytree(Path(records.__file__).parent, room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(records, "__file__", str(room / "records.py"))
-    return room
-
-
-def test_the_code_digest_is_that_of_a_copy_anywhere(copied_room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = code_digest()
-    monkeypatch.undo()
-    assert code_digest() == copied
-
-
-@pytest.mark.parametrize("name", ["loop.py", "losses.py", "methods/masks.py", "data/streams.py", "models/tiny.py"])
-def test_the_code_digest_changes_with_a_file_that_decides_the_number(copied_room: Path, name: str) -> None:
-    before = code_digest()
-    (copied_room / name).write_text((copied_room / name).read_text() + "\n# changed\n")
-    assert code_digest() != before
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("records.py", "checkpoint.py", "host.py", "run.py", "journal.py", "mask_statistics.py"),
-        *("preview.py", "trial_preview.py", "drawing.py", "predicting.py", "trained.py"),
-    ],
-)
-def test_the_code_digest_stays_with_a_file_that_only_stores_or_shows(copied_room: Path, name: str) -> None:
-    before = code_digest()
-    (copied_room / name).write_text("# changed\n")
-    assert code_digest() == before
-
-
-def test_the_code_digest_changes_when_a_file_is_added_or_renamed(copied_room: Path) -> None:
-    before = code_digest()
-    (copied_room / "schedules.py").rename(copied_room / "timetables.py")
-    renamed = code_digest()
-    (copied_room / "methods/new.py").write_text("")
-    assert len({before, renamed, code_digest()}) == 3

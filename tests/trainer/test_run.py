@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
+import trainer.code
 from tests.contracts import SMALL, Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
 from tests.worlds import run_ranks
 from trainer.attempt import Attempt, ran_out_of_memory, weights_folder
@@ -522,10 +523,21 @@ def test_one_changed_pixel_is_a_change_of_the_data(options: RunOptions, small_da
     assert "these have changed: data (" in run(options).message
 
 
-def test_a_changed_file_of_code_is_a_change_of_the_code(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_code_is_refused_and_its_file_named(
+    options: RunOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = tmp_path / "trainer"
+    shutil.copytree(Path(trainer.code.__file__).parent, room, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(trainer.code, "__file__", str(room / "code.py"))
     run(options, host=StopAt(3))
-    monkeypatch.setattr("trainer.digests.code_digest", lambda: "f" * 64)
-    assert "these have changed: code (" in run(options).message
+    losses = room / "losses.py"
+    text = losses.read_text()
+    losses.write_text(text.replace("IGNORE_INDEX = 255", "IGNORE_INDEX = 254"))
+    message = run(options).message
+    assert "these have changed: code (" in message
+    assert "; of the code: losses.py. Go back" in message
+    losses.write_text(f"# reworded\n{text}")
+    assert run(options) == Outcome("done")
 
 
 def test_a_done_trial_asks_no_questions_about_changes(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,11 @@ from orchestrator.submit.request import Nodes, SubmitError
 from orchestrator.submit.snapshot import ROOMS
 from tests.orchestrator.submit.conftest import job
 from tests.ray_cluster import running_head, why_absent
+from trainer.code import code_digest
 from trainer.reading import find_commits, read_result
 from trainer.records import (
     Manifest,
     attempt_path,
-    code_digest,
     trial_path,
 )
 from trainer.storage import Storage
