@@ -21,6 +21,8 @@ from results.differences import Difference, paired_difference
 from results.frame import Frames, TableLike
 from results.published import PublishedScore, published_table
 
+_MOST_PLACES = 6  # named in a note; `status` lists more
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -179,5 +181,6 @@ def _stale_by_reason(cells: Iterable[CellSummary]) -> Iterable[str]:
         for seed, reason in cell.stale:
             places.setdefault(reason, {}).setdefault(f"{cell.row}, {cell.label_fraction}", []).append(seed)
     for reason, found in places.items():
-        listed = "; ".join(f"{place}, seed {', '.join(map(str, seeds))}" for place, seeds in found.items())
-        yield f"stale, {reason}: {listed}"
+        listed = [f"{place}, seed {', '.join(map(str, seeds))}" for place, seeds in found.items()]
+        more = [f"and {len(listed) - _MOST_PLACES} more (`status` lists them)"] if len(listed) > _MOST_PLACES else []
+        yield f"stale, {reason}: {'; '.join([*listed[:_MOST_PLACES], *more])}"

@@ -108,13 +108,15 @@ def _verified_state(storage: Storage, commit: Commit) -> Any:
 def prune(storage: Storage, trial_id: str, attempt: str, committed: Sequence[int]) -> list[int]:
     """Keep the newest two checkpoints of this attempt, and of older attempts none that they make useless.
 
+    Older ones go first: who looks meanwhile never finds an old one where a newer one has just gone.
+
     Returns: those of `committed` that stay.
     """
     kept = list(committed[-_KEPT:])
     for step in committed[:-_KEPT]:
         _remove(storage, trial_id, attempt, step)
     if len(kept) == _KEPT:
-        for commit in find_commits(storage, trial_id):
+        for commit in reversed(find_commits(storage, trial_id)):
             if commit.attempt < attempt and commit.step <= kept[0]:
                 _remove(storage, trial_id, commit.attempt, commit.step)
     return kept

@@ -3,11 +3,13 @@
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from experiments import TABLES
 from experiments.table import Cell, Table, TableError, clipped
 from orchestrator.agenda import Agenda
 from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_compares, that_trains
@@ -201,18 +203,32 @@ def as_dict(item: PlannedCell) -> dict[str, Any]:
     }
 
 
-CellWord = Annotated[str, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, or a trial id.")]
+CellWord = Annotated[str | None, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, or a trial id.")]
 
 
 @on_table
 @that_compares
-def explain(chosen: Chosen, places: Places, cell: CellWord) -> None:
+def explain(chosen: Chosen, places: Places, cell: CellWord = None) -> None:
     """Say where a number comes from: trials, spec, digests, devices, attempts, and the command that makes it again."""
     from orchestrator.cli.explaining import explain_cells
 
+    chosen, cell = pointed_at(chosen, cell)
     found = cells_named(chosen.table, cell)
     is_whole = cell.casefold() == found[0].name.casefold().rpartition("#")[0]
     explain_cells(Console(), chosen, found, places, is_whole=is_whole)
+
+
+def pointed_at(chosen: Chosen, cell: str | None) -> tuple[Chosen, str]:
+    """Table and cell that a command line names; a word alone is a cell of the last run, if it is no table's name.
+
+    Raises: TableError where no cell is named.
+    """
+    word = chosen.selection.table
+    if cell is not None:
+        return chosen, cell
+    if word is None or word in TABLES or word.endswith(".py") or ".py:" in word:
+        raise TableError("name a CELL, such as ComplexMix@1/4#0")
+    return replace(chosen, selection=replace(chosen.selection, table=None)), word
 
 
 def cells_named(table: Table, word: str) -> list[Cell]:
@@ -236,9 +252,7 @@ def cells_named(table: Table, word: str) -> list[Cell]:
 @on_table
 def logs(
     chosen: Chosen,
-    cell: Annotated[
-        str | None, typer.Argument(metavar="CELL", help="row@fraction, row@fraction#seed, trial id.")
-    ] = None,
+    cell: CellWord = None,
     job: Annotated[bool, typer.Option("--job", help="What the job printed that was submitted last.")] = False,
 ) -> None:
     """Print the logs of a cell's attempts, oldest first, and why it failed if it did; or those of a submitted job."""
@@ -248,8 +262,10 @@ def logs(
 
         print_job_logs(chosen.table, place)
         return
-    if cell is None:
-        raise TableError("name a CELL, such as ComplexMix@1/4#0, or give --job for the log of the submitted job")
+    try:
+        chosen, cell = pointed_at(chosen, cell)
+    except TableError as error:
+        raise TableError(f"{error}, or give --job for the log of the submitted job") from None
     for found in cells_named(chosen.table, cell):
         print(f"# {found.name} {found.trial_id}")
         for attempt in place.names(trial_path(found.trial_id, "attempts")):

@@ -15,6 +15,7 @@ from results.aggregate import (
     selections_of,
     summarize,
 )
+from results.compute import _stale_by_reason
 from tests.results.builders import (
     EIGHTH,
     QUARTER,
@@ -198,3 +199,11 @@ def test_each_row_is_summarized_by_its_own_selection(storage):
     summaries = summarize(read(storage, OWN), *selections_of(OWN))
     assert summaries["ComplexMix", "1/8"].mean == 0.5
     assert summaries["ClassMix", "1/8"].mean == 0.8
+
+
+def test_a_change_that_makes_many_cells_stale_names_six_of_them():
+    few = [cell(f"row {number}", 0.5, 0.6, stale=((0, "code a -> b"), (1, "code a -> b"))) for number in range(6)]
+    (line,) = _stale_by_reason(few)
+    assert line == "stale, code a -> b: " + "; ".join(f"row {number}, 1/8, seed 0, 1" for number in range(6))
+    (line,) = _stale_by_reason([*few, cell("x", 0.5, stale=((0, "code a -> b"),)), cell("y", 0.5)])
+    assert line.endswith("row 5, 1/8, seed 0, 1; and 1 more (`status` lists them)")

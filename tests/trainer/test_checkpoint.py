@@ -191,6 +191,24 @@ def test_an_earlier_attempts_checkpoints_stay_until_they_are_useless(storage: St
     assert steps_left(storage, SECOND) == [30, 40]
 
 
+def test_of_an_earlier_attempt_the_newest_checkpoint_goes_last(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_and_prune(storage, FIRST, (10, 20))
+    run_and_prune(storage, SECOND, (30,))
+    write(storage, 40, SECOND)
+    newest: list[int] = []
+    remove = Storage.remove
+
+    def look_and_remove(self: Storage, path: str) -> None:
+        remove(self, path)
+        newest.extend(steps_left(storage, FIRST)[-1:])
+
+    monkeypatch.setattr(Storage, "remove", look_and_remove)
+    prune(storage, TRIAL, SECOND, [30, 40])
+    assert set(newest) == {20}
+
+
 def test_pruning_leaves_a_later_attempt_and_steps_ahead_alone(storage: Storage) -> None:
     write(storage, 5, SECOND)
     write(storage, 50, FIRST)

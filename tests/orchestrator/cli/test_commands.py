@@ -97,6 +97,19 @@ def test_explain_says_where_a_number_comes_from(trained: str, table_file: str) -
         assert word in told
 
 
+def test_a_cell_alone_is_one_of_the_last_run(trained: str, table_file: str) -> None:
+    Selection(table_file, None, None, None, None).remember(Storage(trained))
+    words = ("ComplexMix@1/3#0", "--storage", trained)
+    assert mixgrid("explain", *words).stdout == mixgrid("explain", table_file, *words).stdout != ""
+    assert mixgrid("logs", *words).stdout == mixgrid("logs", table_file, *words).stdout != ""
+
+
+@pytest.mark.parametrize("command", ["explain", "logs"])
+def test_a_table_without_a_cell_says_how_cells_are_named(command: str, trained: str, table_file: str) -> None:
+    told = mixgrid(command, table_file, "--storage", trained)
+    assert (told.returncode, "name a CELL, such as ComplexMix@1/4#0" in told.stderr) == (2, True)
+
+
 def test_explain_of_an_unknown_cell_says_how_cells_are_named(trained: str, table_file: str) -> None:
     told = mixgrid("explain", table_file, "Nope@1/3", "--storage", trained)
     assert told.returncode == 2
