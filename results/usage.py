@@ -190,7 +190,7 @@ def compute_statement(usage: Usage, outside: Usage | None = None) -> str:
     """The paragraph on compute that checklists of conferences ask for; it says what is not known.
 
     Args:
-        outside: what trials took that are no part of the table, such as earlier settings.
+        outside: what trials of the same storage took that are no part of the table, such as earlier settings.
     """
     if not usage.devices:
         return "Compute: no attempt has left a record yet."
@@ -230,7 +230,8 @@ def _said_of_losses(usage: Usage) -> Iterable[str]:
 
 
 def _said_of_outside(device: DeviceUsage) -> str:
-    return f"Runs outside the table took another {_figure(device.total_hours)} {device.unit} on {device.device}"
+    hours = f"{_figure(device.total_hours)} {device.unit} on {device.device}"
+    return f"Runs on the same storage that are no part of the table took another {hours}"
 
 
 def _said_of_doubt(usage: Usage) -> Iterable[str]:

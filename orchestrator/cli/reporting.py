@@ -59,13 +59,14 @@ def write_report(chosen: Chosen, places: Places, folder: Path, *, num_images: in
     from results.plots import plots_of
     from results.report import ReportParts, render
     from results.statistics import sentences, what_varies
-    from results.usage import compute_statement, usage_of
+    from results.usage import compute_statement, read_usage, trials_outside, usage_of
 
     table, storage = chosen.table, chosen.storage
     frames = frames_of(table, storage, places=places)
     selection, by_row = selections_of(table)
     result = compute_table(frames, table, selection, by_row=by_row)
     plots, usage = plots_of(result, frames, read_curves(storage, table)), usage_of(frames)
+    outside = read_usage(storage, trials_outside(storage, {cell.trial_id for cell in table.cells()}))
     drawn = gallery_of(table, storage, places, num_images) if num_images else None
     parts = ReportParts(
         result,
@@ -73,7 +74,7 @@ def write_report(chosen: Chosen, places: Places, folder: Path, *, num_images: in
         plots=plots,
         statistics=sentences(result, varies=what_varies(table)),
         hours=usage.devices,
-        compute_statement=compute_statement(usage),
+        compute_statement=compute_statement(usage, outside),
         origins=origins_of(chosen, places),
         pictures=drawn.pictures if drawn else (),
         picture_notes=drawn.notes if drawn else ("The gallery was not asked for.",),

@@ -241,7 +241,7 @@ def test_the_statement_of_a_table_on_a_processor_counts_threads():
     text = compute_statement(usage, outside=THREE)
     assert "1 finished run took 0.5 hours by the clock." in text
     assert "On cpu (x86_64) (2 threads a run): 1 CPU-thread-hours stand in results" in text
-    assert "Runs outside the table took another 73.5 GPU-hours on NVIDIA H100." in text
+    assert "Runs on the same storage that are no part of the table took another 73.5 GPU-hours on NVIDIA H100." in text
 
 
 def test_nothing_tried_is_said_in_one_sentence():

@@ -46,6 +46,17 @@ def test_the_page_says_what_was_run_and_how_to_run_it_again(drawn: Path) -> None
     for word in ("mixgrid run", "mixgrid train", "CPU-thread-hours", "A small table", "The gallery was not asked for"):
         assert word in page, word
     assert "data:image/png" not in page
+    assert "no part of the table" not in page
+
+
+def test_the_compute_statement_counts_what_else_was_trained_there(
+    trained: str, table_file: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    ran = report(trained, table_file, places, "-o", str(tmp_path), "--no-gallery", "--rows", "Supervised")
+    assert ran.returncode == 0, ran.stderr
+    assert (
+        "Runs on the same storage that are no part of the table took another" in (tmp_path / "report.html").read_text()
+    )
 
 
 def test_the_gallery_shows_images_predictions_and_mixes(
