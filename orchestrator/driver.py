@@ -20,8 +20,9 @@ from experiments.table import Cell
 from orchestrator.admission import TrialQueue
 from orchestrator.agenda import Agenda
 from orchestrator.lease import Lease
+from orchestrator.nodes import Node, room_on, settled_on
 from orchestrator.progress import GridProgress, TrialProgress
-from orchestrator.resources import DRIVER_CPUS, Placement, devices_of, free_slots, refuse_misfits, worker_slots
+from orchestrator.resources import DRIVER_CPUS, Placement, devices_of
 from orchestrator.stopping import Stopper
 from orchestrator.trainable import Order, train_cell
 from trainer.spec import RunOptions
@@ -115,10 +116,9 @@ class _Turnstile(Searcher):  # type: ignore[misc]
     def _capacity(self, now: float) -> int:
         """Workers that the cluster has room for, those of our own trials included."""
         if now - self._looked >= _LOOK_SECONDS:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            slots, free = room_on(self._placement, _nodes())
             holding = sum(self._is_settled(name, now) for name in self._queue.running) * self._placement.workers
-            free = free_slots(self._placement, ray.available_resources())
-            self._slots = min(worker_slots(self._placement, nodes), holding + free)
+            self._slots = min(slots, holding + free)
             self._looked = now
         return int(min(self._slots, self._most_slots))
 
@@ -126,6 +126,13 @@ class _Turnstile(Searcher):  # type: ignore[misc]
         """Whether a trial holds its devices by now, so that what the cluster calls free is free of it."""
         is_starting = self._progress.trials[name].phase in ("waiting", "starting")
         return not is_starting or now - self._let_in[name] > _SETTLING_SECONDS
+
+
+def _nodes() -> list[Node]:
+    """Every node that lives."""
+    free = ray._private.state.available_resources_per_node()  # Ray has no public question for it
+    alive = (node for node in ray.nodes() if node["Alive"])
+    return [Node(node["Resources"], free.get(node["NodeID"], {}), node["Labels"]) for node in alive]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +172,7 @@ def run_cells(
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
         with _ray(address) as lease.dashboard, _scratch(storage, address, lease.name) as scratch:
-            placement = placement.settled(options.device, ray.cluster_resources())
-            refuse_misfits(placement, ray.cluster_resources(), [n["Resources"] for n in ray.nodes() if n["Alive"]])
+            placement = settled_on(placement, options.device, _nodes())
             queue = agenda.queue(mine, placement)
             orders = {cell.trial_id: _order(cell, options, placement, lease, scratch) for cell in mine}
             with Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):

@@ -1,5 +1,6 @@
 """What a trial needs and what fits where: pure arithmetic, no Ray."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import floor
@@ -10,6 +11,7 @@ from trainer.spec import TrialSpec
 # CPUs two workers and their driver fit, where 2 x 1 + 0.001 would wait for ever.
 DRIVER_CPUS = 0.001
 _LEFT_BY_WORKER = 0.01
+_LABEL = re.compile(r"[\w.-]+(/[\w.-]+)?=[\w.-]+")
 
 
 class PlacementError(ValueError):
@@ -18,13 +20,20 @@ class PlacementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Devices of one trial: workers (DDP ranks), and CPUs and GPUs of each; None leaves the GPUs to `settled`."""
+    """Devices of one trial: workers (DDP ranks), and CPUs and GPUs of each; None leaves the GPUs to `settled`.
+
+    `node_labels`, as in "gpu=h100,zone=a", are those that a node must carry in Ray to get a worker; "" takes any node.
+    """
 
     workers: int = 1
     cpus_per_worker: int = 1
     gpus_per_worker: float | None = None
+    node_labels: str = ""
 
     def __post_init__(self) -> None:
+        for label in self.node_labels.split(",") if self.node_labels else ():
+            if not _LABEL.fullmatch(label):
+                raise PlacementError(f"--node-labels {self.node_labels}: give NAME=VALUE, several with commas between")
         gpus = self.gpus_per_worker or 0.0
         if self.workers < 1 or self.cpus_per_worker < 1 or gpus < 0:
             raise PlacementError("--workers and --cpus-per-worker are at least 1, --gpus-per-worker at least 0")
@@ -42,6 +51,11 @@ class Placement:
             return self
         wants_gpu = device == "cuda" or (device == "auto" and cluster.get("GPU", 0.0) >= 1)
         return replace(self, gpus_per_worker=1.0 if wants_gpu else 0.0)
+
+    @property
+    def label_selector(self) -> dict[str, str]:
+        """The labels that a node must carry, each with its value."""
+        return dict(label.split("=", 1) for label in self.node_labels.split(",")) if self.node_labels else {}
 
     @property
     def worker_resources(self) -> dict[str, float]:

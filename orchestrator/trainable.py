@@ -125,6 +125,7 @@ def _scaling(placement: Placement) -> Any:
         num_workers=placement.workers,
         use_gpu=bool(placement.gpus_per_worker),
         resources_per_worker=placement.worker_resources,
+        label_selector=placement.label_selector or None,
     )
 
 

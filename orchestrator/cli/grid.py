@@ -34,6 +34,10 @@ GpusPerWorker = Annotated[
     float | None, typer.Option(help="GPUs of one rank; below 1: trials share one. Default: 1 on cuda.")
 ]
 
+NodeLabels = Annotated[
+    str, typer.Option(help="Only on nodes of Ray with these labels: gpu=h100 or ray.io/accelerator-type=H100,zone=a.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -90,6 +94,7 @@ def run(
     workers: Workers = 1,
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
+    node_labels: NodeLabels = "",
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
     max_gpu_hours: Annotated[
         float | None,
@@ -111,7 +116,7 @@ def run(
 
     options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker)
     table = chosen.table
-    placement = Placement(workers, cpus_per_worker, gpus_per_worker)
+    placement = Placement(workers, cpus_per_worker, gpus_per_worker, node_labels)
     agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
     check_batches((cell.spec for cell in table.cells()), workers)
     if submission is None:  # a job's files lie where nobody looks afterwards

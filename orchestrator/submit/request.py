@@ -27,6 +27,7 @@ class Submission:
     """A run that is to happen elsewhere.
 
     `words` choose the table's part on a command line: TABLE first, then `--set`, `--rows`, `--fractions`, `--seeds`.
+    Raises: SubmitError for a tracking URI that means another place elsewhere.
     """
 
     table: Table
@@ -36,6 +37,14 @@ class Submission:
     max_concurrent: int | None = None
     retry_failed: bool = False
     tracking_uri: str | None = None
+
+    def __post_init__(self) -> None:
+        uri = self.tracking_uri or ""
+        if uri and ("://" not in uri or re.match(r"sqlite:///[^/]", uri)):
+            raise SubmitError(
+                f"--tracking-uri {uri} is a place relative to the folder of the command, and a job runs in another: "
+                "give http://…, or sqlite:////FOLDER/mlflow.db with four strokes"
+            )
 
     @property
     def trial_ids(self) -> tuple[str, ...]:
@@ -50,10 +59,13 @@ class Submission:
         of trials at once stay out: the same work is the same submission from whatever machine
         and folder.
         """
+        placement = asdict(self.placement)
+        if not self.placement.node_labels:
+            del placement["node_labels"]
         content = {
             "trials": self.trial_ids,
             "options": self.options.model_dump(mode="json", exclude=_NO_IDENTITY, exclude_defaults=True),
-            "placement": asdict(self.placement),
+            "placement": placement,
             "retry_failed": self.retry_failed,
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -127,7 +139,7 @@ def _placement_words(placement: Placement) -> list[str]:
     words = ["--workers", str(placement.workers), "--cpus-per-worker", str(placement.cpus_per_worker)]
     if placement.gpus_per_worker is not None:
         words += ["--gpus-per-worker", f"{placement.gpus_per_worker:g}"]
-    return words
+    return [*words, "--node-labels", placement.node_labels] if placement.node_labels else words
 
 
 def _moved(word: str, inputs: str) -> str:

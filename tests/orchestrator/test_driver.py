@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,19 +114,35 @@ class Cluster:
 
     def __init__(self, *cpus: float) -> None:
         self.cpus, self.used, self.num_looks = list(cpus), 0.0, 0
+        self.labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
 
     def nodes(self) -> list[dict[str, object]]:
         self.num_looks += 1
-        return [{"Alive": cpus > 0, "Resources": {"CPU": abs(cpus)}} for cpus in self.cpus]
+        return [
+            {"NodeID": str(number), "Alive": cpus > 0, "Resources": {"CPU": abs(cpus)}, "Labels": self.labels[number]}
+            for number, cpus in enumerate(self.cpus)
+        ]
 
-    def available_resources(self) -> Mapping[str, float]:
-        return {"CPU": sum(cpus for cpus in self.cpus if cpus > 0) - self.used}
+    @property
+    def _private(self) -> SimpleNamespace:
+        return SimpleNamespace(state=SimpleNamespace(available_resources_per_node=self.free))
+
+    def free(self) -> Mapping[str, Mapping[str, float]]:
+        """What is used is used on the first nodes."""
+        left, free = self.used, {}
+        for number, cpus in enumerate(self.cpus):
+            if cpus > 0:
+                free[str(number)] = {"CPU": max(cpus - left, 0.0)}
+                left = max(left - cpus, 0.0)
+        return free
 
 
 class Gate:
     """A turnstile on a made-up cluster and clock; its trials are a, b, c …, the longest first."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, cluster: Cluster, num_trials: int, **limits: float) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, cluster: Cluster, num_trials: int, labels: str = "", **limits: float
+    ) -> None:
         self.now, self.cluster = 0.0, cluster
         patch.setattr(driver, "ray", cluster)
         patch.setattr(driver.time, "monotonic", lambda: self.now)
@@ -133,7 +150,8 @@ class Gate:
         self.progress = GridProgress({name: TrialProgress(name) for name in names})
         self.stopper = SimpleNamespace(was_asked=False)
         waiting = [Waiting(name, 1, 99.0 - number) for number, name in enumerate(names)]
-        orders = {name: Order(name, "", "", Placement(gpus_per_worker=0.0), "d1", 0.0, "") for name in names}
+        placement = Placement(gpus_per_worker=0.0, node_labels=labels)
+        orders = {name: Order(name, "", "", placement, "d1", 0.0, "") for name in names}
         queue = TrialQueue(waiting, budget=limits.get("budget"))
         most = limits.get("most", float("inf"))
         self.turnstile = driver._Turnstile(queue, orders, self.progress, self.stopper, most)  # type: ignore[arg-type]
@@ -187,6 +205,15 @@ def test_a_dead_node_counts_for_nothing_even_where_its_devices_are_still_called_
     assert gate.let_in() == "a"
     gate.settle("a")
     assert gate.let_in() is None
+
+
+def test_only_nodes_with_the_label_count_and_one_that_comes_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(8.0, 1.0)
+    cluster.labels[1] = cluster.labels[2] = {"gpu": "h100"}
+    gate = Gate(monkeypatch, cluster, 5, labels="gpu=h100")
+    assert [gate.let_in(), gate.let_in()] == ["a", None]
+    cluster.cpus.append(1.0)
+    assert [gate.let_in(), gate.let_in()] == ["b", None]
 
 
 def test_devices_that_somebody_else_uses_are_not_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,18 @@ def test_impossible_placements_are_refused(workers: int, cpus: int, gpus: float 
         Placement(workers, cpus, gpus)
 
 
+@pytest.mark.parametrize("labels", ["h100", "gpu=", "=h100", "gpu=!h100", "gpu=in(a,b)", "gpu=h100,", "gpu = h100"])
+def test_labels_are_names_with_values(labels: str) -> None:
+    with pytest.raises(PlacementError, match="give NAME=VALUE"):
+        Placement(node_labels=labels)
+
+
+def test_labels_select_nodes_by_name_and_value() -> None:
+    assert Placement().label_selector == {}
+    asked = Placement(node_labels="ray.io/accelerator-type=H100,zone=a-1")
+    assert asked.label_selector == {"ray.io/accelerator-type": "H100", "zone": "a-1"}
+
+
 @pytest.mark.parametrize(
     ("device", "cluster", "gpus"),
     [("auto", {"GPU": 2.0}, 1.0), ("auto", {}, 0.0), ("cpu", {"GPU": 2.0}, 0.0), ("cuda", {}, 1.0)],

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
-from orchestrator.trainable import Order, RayHost, newest_step, stalled_attempts, work
+from orchestrator.trainable import Order, RayHost, _scaling, newest_step, stalled_attempts, work
 from trainer.attempt import Outcome
 from trainer.records import (
     Commit,
@@ -84,6 +84,12 @@ def test_attempts_of_earlier_runs_do_not_count(storage: Storage) -> None:
 def test_an_order_survives_tunes_plain_dictionaries() -> None:
     order = Order("t", "{}", "{}", Placement(2, 3, 0.0), "d", 1.0, "/tmp/x")
     assert Order.from_config(order.as_config()) == order
+
+
+def test_workers_ask_ray_for_nodes_with_the_labels() -> None:
+    scaling = _scaling(Placement(2, 3, 0.0, "gpu=h100,zone=a"))
+    assert scaling.label_selector == {"gpu": "h100", "zone": "a"}
+    assert _scaling(Placement()).label_selector is None
 
 
 def test_a_word_in_storage_asks_trials_to_stop(storage: Storage) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import running
 from orchestrator.cli.app import app
 from orchestrator.resources import Placement
-from orchestrator.submit.request import Nodes
+from orchestrator.submit.request import Nodes, SubmitError
 from tests.orchestrator.conftest import small_table
 from tests.orchestrator.submit.conftest import job, submission
 from trainer.spec import RunOptions
@@ -50,6 +50,7 @@ def test_the_id_is_the_same_from_every_place_and_machine() -> None:
         {"options": RunOptions(device="cuda")},
         {"options": RunOptions(device="cpu", checkpoint_every=5)},
         {"placement": Placement(workers=2)},
+        {"placement": Placement(node_labels="gpu=h100")},
         {"retry_failed": True},
     ],
 )
@@ -79,7 +80,7 @@ def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("orchestrator.cli.common.Selection.remember", lambda *_: pytest.fail("a job remembers nothing"))
     asked = job(
         options=ALL_OPTIONS,
-        placement=Placement(1, 3, 0.5),
+        placement=Placement(1, 3, 0.5, "gpu=h100,zone=a"),
         max_concurrent=2,
         retry_failed=True,
         tracking_uri="http://tracker:5000",
@@ -88,7 +89,8 @@ def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPat
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 0, ended.output
     request = seen["request"]
-    assert (request.options, request.placement, request.address) == (ALL_OPTIONS, Placement(1, 3, 0.5), "ray-head:1")
+    assert (request.options, request.address) == (ALL_OPTIONS, "ray-head:1")
+    assert request.placement == Placement(1, 3, 0.5, "gpu=h100,zone=a")
     assert (request.agenda.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
     assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
     assert {cell.spec.num_steps for cell in request.table.cells()} == {9}
@@ -111,6 +113,13 @@ def test_every_option_of_a_trial_was_tried_above() -> None:
 
 def test_without_a_tracking_uri_no_file_is_written_on_a_shared_folder() -> None:
     assert "--no-mlflow" in job().run_words("auto")
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:///runs/mlflow.db", "mlruns", "./mlruns"])
+def test_a_tracking_uri_that_means_another_place_in_a_job_is_refused(uri: str) -> None:
+    with pytest.raises(SubmitError, match="with four strokes"):
+        submission(tracking_uri=uri)
+    assert submission(tracking_uri="sqlite:////shared/mlflow.db").tracking_uri == "sqlite:////shared/mlflow.db"
 
 
 def test_inputs_are_found_where_they_are_mounted() -> None:
