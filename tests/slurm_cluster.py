@@ -1,4 +1,4 @@
-"""A real Slurm of one node for tests, with its daemons and files in a folder of its own."""
+"""A real Slurm for tests, of one node or several, with its daemons and files in a folder of its own."""
 
 import getpass
 import os
@@ -7,14 +7,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from tests.slurm_nodes import SHARED_BY_NONE, Node, hosts, this_machine
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 _CONF = """
 ClusterName=mixgrid-test
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({controller})
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 SlurmUser={user}
@@ -31,13 +33,13 @@ MpiDefault=none
 SchedulerParameters=sched_interval=2
 KillWait=5
 StateSaveLocation={place}/state
-SlurmdSpoolDir={place}/spool
+SlurmdSpoolDir={place}/spool-%n
 SlurmctldPidFile={place}/slurmctld.pid
-SlurmdPidFile={place}/slurmd.pid
+SlurmdPidFile={place}/slurmd-%n.pid
 SlurmctldLogFile={place}/slurmctld.log
-SlurmdLogFile={place}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+SlurmdLogFile={place}/slurmd-%n.log
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=short Nodes=ALL MaxTime=10 State=UP
 """
 
 
@@ -51,38 +53,59 @@ def why_absent() -> str:
 
 
 @contextmanager
-def running_slurm(place: Path, *, apart: bool = False) -> Iterator[dict[str, str]]:
+def running_slurm(
+    place: Path, *, apart: bool = False, num_hosts: int = 1, features: str = "", gpus: int = 0
+) -> Iterator[dict[str, str]]:
     """Start Slurm; gives the environment in which its commands find it.
 
-    With `apart` its jobs see no process but their own, so that `ray stop` in one ends no Ray of this machine.
+    Args:
+        apart: its jobs see no process but their own, so that `ray stop` in one ends no Ray of this machine.
+        num_hosts: nodes; of several each is a host with its own address, name, processes and temporary folder.
+        features: what `--constraint` may ask of a node.
+        gpus: how many devices of a node Slurm takes for GPUs; they compute nothing.
     """
-    for name in ("state", "spool"):
-        (place / name).mkdir(parents=True)
-    environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    place.mkdir(parents=True, exist_ok=True)
+    made = nullcontext([this_machine(apart=apart)]) if num_hosts == 1 else hosts(num_hosts, place)
+    with made as nodes:
+        environment = {**os.environ, "SLURM_CONF": str(place / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+        if num_hosts > 1:
+            environment["TMPDIR"] = SHARED_BY_NONE
+        _write_conf(place, nodes, features, gpus)
+        started = []
+        try:
+            for words in (_munged(place), ["slurmctld", "-D", "-i"], *(node.slurmd() for node in nodes)):
+                with (place / f"{len(started)}-{Path(words[0]).name}.out").open("wb") as out:
+                    started.append(subprocess.Popen(words, env=environment, stdout=out, stderr=out))
+                time.sleep(0.5)
+            _await_idle(environment, place, num_hosts)
+            yield environment
+        finally:
+            _clear_queue(environment)
+            for process in reversed(started):
+                # `unshare` does not hear SIGTERM, and takes all its processes with it
+                process.send_signal(signal.SIGKILL if "unshare" in process.args else signal.SIGTERM)
+            for process in started:
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def _write_conf(place: Path, nodes: Sequence[Node], features: str, gpus: int) -> None:
+    (place / "state").mkdir()
+    controller = "127.0.0.1" if len(nodes) == 1 else f"{nodes[0].address.rpartition('.')[0]}.1"
     ports = dict(zip(("controller_port", "node_port"), _free_ports(2), strict=True))
-    conf = _CONF.format(place=place, host=socket.gethostname(), user=getpass.getuser(), **ports)
-    (place / "slurm.conf").write_text(conf)
+    names = {"host": socket.gethostname(), "user": getpass.getuser(), "controller": controller}
+    more = (f" Feature={features}" if features else "") + (f" Gres=gpu:{gpus}" if gpus else "")
+    lines = [f"NodeName={n.name} NodeAddr={n.address} CPUs=2{more} State=UNKNOWN" for n in nodes]
+    lines += ["GresTypes=gpu"] if gpus else []
+    (place / "slurm.conf").write_text(_CONF.format(place=place, **names, **ports) + "\n".join(lines) + "\n")
+    if gpus:
+        (place / "gres.conf").write_text(f"Name=gpu File=/dev/tty[0-{gpus - 1}]\n")
     key = place / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
-    started = []
-    try:
-        for words in (_munged(place), ["slurmctld", "-D", "-i"], _slurmd(apart)):
-            with (place / f"{words[0]}.out").open("wb") as out:
-                started.append(subprocess.Popen(words, env=environment, stdout=out, stderr=out))
-            time.sleep(1)
-        _await_idle(environment, place)
-        yield environment
-    finally:
-        _clear_queue(environment)
-        for process in reversed(started):
-            process.send_signal(signal.SIGTERM)
-        for process in started:
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _clear_queue(environment: dict[str, str]) -> None:
@@ -93,11 +116,6 @@ def _clear_queue(environment: dict[str, str]) -> None:
         if not told.stdout.strip():
             return
         time.sleep(0.5)
-
-
-def _slurmd(apart: bool) -> list[str]:
-    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] if apart else []
-    return [*alone, "slurmd", "-D", "-N", socket.gethostname()]
 
 
 def _munged(place: Path) -> list[str]:
@@ -116,11 +134,13 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _await_idle(environment: dict[str, str], place: Path) -> None:
+def _await_idle(environment: dict[str, str], place: Path, num_nodes: int) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        told = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True, check=False)
-        if told.stdout.split() == ["idle"]:
+        told = subprocess.run(
+            ["sinfo", "-h", "-N", "-p", "all", "-o", "%T"], env=environment, capture_output=True, text=True, check=False
+        )
+        if told.stdout.split() == ["idle"] * num_nodes:
             return
         time.sleep(0.5)
     logs = "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in place.glob("*.out"))

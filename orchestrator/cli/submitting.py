@@ -10,7 +10,7 @@ import typer
 
 from experiments.table import Cell, Table
 from orchestrator.cli.common import Chosen, TrackingUri, absolute_table, making, on_table, that_trains
-from orchestrator.cli.grid import CpusPerWorker, GpusPerWorker, Workers
+from orchestrator.cli.grid import CpusPerWorker, GpusPerWorker, NodeLabels, Workers
 from orchestrator.plan import PlannedCell, survey, to_run
 from orchestrator.resources import Placement, check_batches
 from orchestrator.submit import ledger, snapshot
@@ -19,7 +19,7 @@ from orchestrator.submit.kuberay import KubeOptions
 from orchestrator.submit.ledger import BackendName, JobState, SubmissionRecord
 from orchestrator.submit.ray_jobs import RayOptions
 from orchestrator.submit.request import Job, Nodes, Submission, SubmitError
-from orchestrator.submit.slurm import SlurmOptions
+from orchestrator.submit.slurm_options import SlurmOptions
 from orchestrator.submit.snapshot import Snapshot
 from trainer.records import trial_path
 from trainer.spec import RunOptions
@@ -85,6 +85,7 @@ def submit(
     workers: Workers = 1,
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
+    node_labels: NodeLabels = "",
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be sent.")] = False,
@@ -96,7 +97,7 @@ def submit(
 
     On standard output comes the name, or with --dry-run (and for kuberay without --apply) what would be sent.
     """
-    placement = Placement(workers, cpus_per_worker, gpus_per_worker)
+    placement = Placement(workers, cpus_per_worker, gpus_per_worker, node_labels)
     table, storage = chosen.table, chosen.storage
     check_batches((cell.spec for cell in table.cells()), workers)
     options = options.changed(storage=storage.url, threads=cpus_per_worker)

@@ -10,8 +10,10 @@ from orchestrator.submit import kuberay, ray_jobs, slurm
 from orchestrator.submit.kuberay import KubeOptions, KubeRay
 from orchestrator.submit.ledger import Backend, BackendName, SubmissionRecord, file_of
 from orchestrator.submit.ray_jobs import RayJobs, RayOptions
-from orchestrator.submit.request import Job, Nodes
-from orchestrator.submit.slurm import Slurm, SlurmOptions
+from orchestrator.submit.request import Job, Nodes, SubmitError
+from orchestrator.submit.slurm import Slurm
+from orchestrator.submit.slurm_options import SlurmOptions
+from orchestrator.submit.slurm_script import render_allocation, render_array
 from orchestrator.submit.snapshot import Snapshot
 from trainer.storage import Storage
 
@@ -49,8 +51,13 @@ def errand_for(name: BackendName, load: Load, nodes: Nodes, backends: Backends, 
     """A job made ready for its backend. Raises: SubmitError where it cannot go there as asked."""
     if name == "ray":
         return _to_ray(load, nodes, backends.ray, say)
+    if labels := load.job.submission.placement.node_labels:
+        raise SubmitError(
+            f"--node-labels {labels} are those of a Ray cluster: on Slurm say --sbatch --constraint=…, on Kubernetes "
+            "give the pods a node selector in the printed manifest"
+        )
     if name == "slurm":
-        return _to_slurm(load, nodes, backends.slurm)
+        return _to_slurm(load, nodes, backends.slurm, say)
     return _to_kubernetes(load, nodes, backends.kuberay)
 
 
@@ -60,18 +67,18 @@ def _to_ray(load: Load, nodes: Nodes, options: RayOptions, say: Callable[[str], 
     return Errand("ray", address, told, lambda: ray_jobs.send(load.job, load.snapshot, nodes, options, say))
 
 
-def _to_slurm(load: Load, nodes: Nodes, options: SlurmOptions) -> Errand:
+def _to_slurm(load: Load, nodes: Nodes, options: SlurmOptions, say: Callable[[str], None]) -> Errand:
     folder = shared_folder(load.storage)
     options = replace(options, at_once=load.job.submission.max_concurrent)
     if options.shape == "array":
-        script = slurm.render_array(load.job, load.cells, nodes, options, str(folder))
+        script = render_array(load.job, load.cells, nodes, options, str(folder))
     else:
-        script = slurm.render_allocation(load.job, nodes, options, str(folder))
+        script = render_allocation(load.job, nodes, options, str(folder))
 
     def send() -> str:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{load.job.name}.zip").write_bytes(load.snapshot.zipped())
-        return slurm.send(script)
+        return slurm.send(script, say)
 
     return Errand("slurm", "", script.told(), send)
 

@@ -10,10 +10,11 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --array=0-1
 # mixgrid: a trial an element, without Ray; table small, snapshot d1d1d1d1d1d1
-set -uo pipefail
+# shellcheck disable=SC2317 # traps and srun call what nothing else here does
 
+set -uo pipefail
 python=/opt/env/bin/python
-code=$(mktemp -d)
+code=$(mktemp -d) || exit 2
 trap 'rm -rf "$code"' EXIT
 "$python" -m zipfile -e /shared/runs/submissions/small-f99f187e6e93-1.zip "$code" || exit 2
 cd "$code" || exit 2
@@ -26,18 +27,37 @@ trials=(
 trial=${trials[$SLURM_ARRAY_TASK_ID]}
 echo "trial $trial"
 
+stop() {
+    kill -USR1 "$worker"
+}
+
 "$python" -m orchestrator.cli train "specs/$trial.json" \
     --storage /shared/runs --data /shared/data --device cpu --threads 1 &
 worker=$!
 
-is_time_over=no
-trap 'is_time_over=yes; kill -USR1 "$worker"' USR1
-trap 'kill -USR1 "$worker"' TERM INT
+# Slurm's warning is handed on. The job goes back into the queue once its checkpoint is safe, and however long that
+# takes before its time is over.
+back_into_the_queue() {
+    scontrol requeue "$SLURM_JOB_ID" || echo "Slurm does not take the job back: to go on, submit again"
+}
+last_call=
+time_is_over() {
+    [[ -z $last_call ]] || return
+    stop
+    { sleep 240; echo "no checkpoint within 240 s"; back_into_the_queue; } &
+    last_call=$!
+}
+trap time_is_over USR1
+trap stop TERM INT
 while kill -0 "$worker" 2>/dev/null; do wait "$worker"; done
 wait "$worker"
 status=$?
-if [[ $is_time_over == yes && $status -ne 0 ]]; then
-    echo "time is nearly over: back into the queue, to go on from the checkpoint"
-    scontrol requeue "$SLURM_JOB_ID"
+trap '' TERM INT USR1
+if [[ -n $last_call ]]; then
+    kill "$last_call"
+    if [[ $status -ne 0 ]]; then
+        echo "time is nearly over: back into the queue, to go on from the checkpoint"
+        back_into_the_queue
+    fi
 fi
 exit "$status"

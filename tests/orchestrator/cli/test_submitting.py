@@ -65,6 +65,23 @@ def test_kubernetes_is_only_shown_the_manifest_unless_asked(sent: str, storage: 
     assert not storage.exists("submissions")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sbatch", "--time=1:00:00"), "--sbatch '--time=1:00:00' cannot be given: say --time TIME without --sbatch"),
+        (("--time", "00:04:00"), "--grace-seconds 300 with --time 00:04:00"),
+        (("--node-labels", "gpu=h100"), "on Slurm say --sbatch --constraint="),
+        (("--tracking-uri", "sqlite:///mlflow.db"), "with four strokes"),
+    ],
+)
+def test_what_would_not_do_on_slurm_is_refused_before_it_is_asked(
+    words: tuple[str, str], message: str, sent: str, storage: Storage
+) -> None:
+    told = mixgrid("submit", sent, "--to", "slurm", "--storage", storage.url, *words, "--dry-run")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert message in told.stderr
+
+
 def test_a_finished_table_is_not_submitted(trained: str, table_file: str) -> None:
     told = mixgrid("submit", table_file, "--to", "slurm", "--storage", trained)
     assert (told.returncode, told.stdout) == (0, "")
