@@ -30,6 +30,12 @@ ImageCounts = Callable[[TrialSpec], tuple[int, int]]
 RanOn = tuple[str, int]
 """A kind of device, and how many of them a trial had."""
 NOWHERE: Mapping[str, RanOn] = MappingProxyType({})
+Probed = Callable[[TrialSpec, int], "tuple[Span, str] | None"]
+"""Device-seconds of a trial from a step on as a probe says, and from what; None where it measured nothing of it."""
+
+
+def not_probed(_spec: TrialSpec, _first_step: int) -> None:
+    """The probe that nobody made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +114,17 @@ def lengths(
     storage: Storage,
     counts: ImageCounts,
     ran_on: Mapping[str, RanOn] = NOWHERE,
+    probed: Probed = not_probed,
 ) -> dict[str, Length]:
     """What is left of every trial that is not done, by id.
 
-    From the time of a step in the finished cells of its row; else from its FLOP at the rate of the finished cells of
-    other rows; else, for DeepLab-V2, from its FLOP at an assumed rate. Of several devices the commonest speaks.
+    From the time of a step in the finished cells of its row; else from a probe; else from its FLOP at the rate of the
+    finished cells of other rows; else, for DeepLab-V2, from its FLOP at an assumed rate. Of several devices the
+    commonest speaks.
 
     Args:
         ran_on: by id, on what trials that are done ran, where that is known; the manifests of others are read.
+        probed: what was measured on this machine for it.
     """
     if all(item.state == "done" for item in planned):
         return {}
@@ -124,7 +133,7 @@ def lengths(
         devices = pool.map(lambda item: ran_on.get(item.cell.trial_id) or _device(item, storage), done)
         measured = _Measured([_time(item, *device, counts) for item, device in zip(done, devices, strict=True)])
     return {
-        item.cell.trial_id: _length(item, measured, counts)
+        item.cell.trial_id: _length(item, measured, counts, probed)
         for item in reversed(planned)  # of two rows the first counts
         if item.state != "done"
     }
@@ -228,11 +237,13 @@ def _device(item: PlannedCell, storage: Storage) -> RanOn:
 # --- one trial ----------------------------------------------------------------------------------------------------
 
 
-def _length(item: PlannedCell, measured: _Measured, counts: ImageCounts) -> Length:
+def _length(item: PlannedCell, measured: _Measured, counts: ImageCounts, probed: Probed) -> Length:
     spec = item.cell.spec
     flop = _flop(spec, counts, first_step=item.trial.step)
     if (step := measured.step(item.cell.row)) is not None:
         return Length(flop, step[0].times(spec.num_steps - item.trial.step), step[1])
+    if (found := probed(spec, item.trial.step)) is not None:
+        return Length(flop, *found)
     if flop is not None and (rate := measured.flop()) is not None:
         return Length(flop, rate[0].times(flop), f"FLOP, at the rate of {rate[1]}")
     if flop is None or not isinstance(spec.network, DeepLabV2):

@@ -52,10 +52,19 @@ def plan(
     places: Places,
     devices: Annotated[str, typer.Option(help="Numbers of devices to give a finishing time for.")] = "1,8",
     workers: Workers = 1,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Train a few steps of each kind of trial on this machine first, and forecast by them where no cell of "
+            "a row is done. Nothing is kept.",
+        ),
+    ] = False,
 ) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
     from orchestrator.cli.planning import fleet_of, print_findings, print_forecast
-    from orchestrator.forecast import lengths
+    from orchestrator.cli.probing import probe_table
+    from orchestrator.forecast import Probed, lengths, not_probed
     from orchestrator.lint import findings
     from orchestrator.lint_data import DataOnDisk
 
@@ -70,7 +79,9 @@ def plan(
         names = ", ".join(row.label for row in table.optional_rows)
         console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
     ran_on = {name: seen.ran_on for name, seen in viewer.glances.seen.items() if seen.ran_on is not None}
-    print_forecast(console, planned, lengths(planned, storage, DataOnDisk(places.data).counts, ran_on), fleet)
+    counts = DataOnDisk(places.data).counts
+    probed: Probed = probe_table(planned, places, counts, console) if probe else not_probed
+    print_forecast(console, planned, lengths(planned, storage, counts, ran_on, probed), fleet)
     unfinished = [item.cell for item in planned if item.state != "done"]
     noted = findings(
         table,

@@ -3,9 +3,9 @@
 How the demand is read: 64 GPUs are eight nodes of eight, as clusters are built, and a trial of 2 or 4 stays on one of
 them. Plain FIFO is the order of arrival in which whoever is first and finds no room holds up all behind. Its loss is
 mostly that of waiting for room on one node: over 40 seeds it ends at 1.080 to 1.227 of the bound (median 1.099; one
-seed at 1.0798 slips through), ours at 1.005 to 1.011. Were the 64 GPUs one pool, as the driver counts workers that may
-spread over nodes, FIFO would end at 1.028 to 1.175 (median 1.045) and pass 39 of 40 times, ours at 1.006 to 1.019: there
-8 % do not tell the two orders apart, and the test asks only that ours is the better one.
+seed at 1.0798 slips through), ours at 1.005 to 1.011. Were the 64 GPUs one pool, as the driver counts workers, which
+may spread over nodes, FIFO would end at 1.028 to 1.175 (median 1.045) and pass 39 of 40 times, ours at 1.006 to 1.019:
+there 8 % do not tell the two orders apart, and the test asks only that ours is the better one.
 """
 
 import math
