@@ -24,6 +24,7 @@ from trainer.host import NoHost, Progress
 from trainer.loop import Cadence, train
 from trainer.machine import allow_tf32, choose_device, device_name, keep_freed_memory
 from trainer.methods.base import Phase
+from trainer.phases import enter
 from trainer.spec import RunOptions, TrialSpec
 from trainer.trial import Trial
 
@@ -159,11 +160,15 @@ class _Stopwatch(NoHost):
 
 
 def _step_seconds(trial: Trial, phase: Phase) -> list[float]:
-    """Seconds of a step in each record but the first, in which all is met for the first time."""
-    end = phase.first_step + phase.num_steps
-    watch = _Stopwatch(min(end, trial.spec.num_steps - 1))
+    """Seconds of a step in each record but the first, in which all is met for the first time.
+
+    From the middle of the phase on, since some of what a method does begins within a phase.
+    """
+    keeper = NoKeeper()
+    enter(phase, trial, keeper)
+    watch = _Stopwatch(min(phase.first_step + phase.num_steps, trial.spec.num_steps - 1))
     cadence = Cadence(log=_STEPS_A_RECORD[trial.device.type], checkpoint=NEVER, evaluate=NEVER)
-    train(trial, NoKeeper(), watch, cadence, phase.first_step)
+    train(trial, keeper, watch, cadence, phase.first_step + phase.num_steps // 2)
     return watch.seconds[1:] or watch.seconds
 
 
