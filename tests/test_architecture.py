@@ -51,7 +51,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             "results.statistics, orchestrator.cli.statistics_view",
             {"torch", "ray", "mlflow", "scipy", "matplotlib"},
         ),
-        ("results.staleness, results.glance, results.explanation", {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"}),
+        (
+            "results.staleness, results.glance, results.explanation",
+            {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"},
+        ),
         ("results.recount, results.verify, results.bundle", {"torch", "ray", "mlflow", "experiments", "orchestrator"}),
         ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
