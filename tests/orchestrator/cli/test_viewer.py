@@ -21,7 +21,8 @@ from results import glance
 from results.usage import hours_line, read_usage
 from tests.orchestrator.test_lease import write_driver
 from tests.results.builders import ATTEMPT, change_sealed, judged, put_done, put_failed, put_manifest, put_partial
-from trainer.records import attempt_path, code_digest, trial_path
+from trainer.code import code_digest
+from trainer.records import attempt_path, trial_path
 from trainer.storage import Storage
 
 SETTINGS = ("num_steps=20", "evaluation.every=10", "method.supervised_start=5")
