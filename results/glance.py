@@ -73,6 +73,7 @@ class Glances:
         else:
             state, found = self._read(trial_id, mark)
             if found is None:
+                self.seen.pop(trial_id, None)
                 return state, None
             glance = found
         self.seen[trial_id] = glance

@@ -236,6 +236,15 @@ def test_damage_beside_a_result_is_not_remembered(storage: Storage, memory: Path
     assert found.ran_on is None
 
 
+def test_a_result_that_was_set_aside_in_between_is_seen_no_more(storage: Storage, memory: Path) -> None:
+    glances = Glances(storage, memory)
+    glances.look(TRIAL)
+    assert list(glances.seen) == [TRIAL]
+    storage.remove(RESULT)
+    glances.look(TRIAL)
+    assert list(glances.seen) == []
+
+
 def test_trials_that_are_gone_are_forgotten(storage: Storage, memory: Path) -> None:
     glances = after_a_look(storage, memory)
     storage.remove(f"trials/{TRIAL}")
