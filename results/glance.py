@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Glances:
         mark = None if self._root is None else _mark(self._root / trial_path(trial_id))
         known = self._known.get(trial_id)
         if mark is not None and known is not None and known["mark"] == mark:
-            glance = _recalled(trial_id, known["seen"])
+            glance = _recalled(known["seen"])
             state = TrialState("done", step=glance.num_steps)
         else:
             state, found = self._read(trial_id, mark)
@@ -94,7 +94,7 @@ class Glances:
             attempts=attempts_of(self._storage, manifests, result, ()),
         )
         if mark is not None and not damage:
-            seen = {name: value for name, value in asdict(glance).items() if name != "trial_id"}
+            seen = {field.name: getattr(glance, field.name) for field in fields(glance)}
             self._known[trial_id] = {"mark": mark, "seen": seen}
             self._has_new = True
         return state, glance
@@ -114,9 +114,8 @@ class Glances:
             self._has_new = False
 
 
-def _recalled(trial_id: str, seen: Mapping[str, Any]) -> Glance:
-    attempts = tuple(Attempt(*values) for values in seen["attempts"])
-    return Glance(trial_id=trial_id, **{**seen, "attempts": attempts})
+def _recalled(seen: Mapping[str, Any]) -> Glance:
+    return Glance(**{**seen, "attempts": tuple(Attempt(*values) for values in seen["attempts"])})
 
 
 def _remembered(memory: Path) -> dict[str, Any]:
