@@ -71,7 +71,8 @@ def test_a_few_images_of_the_pool_are_labelled(
     monkeypatch.setattr(
         probe, "build_trial", lambda spec, split, *rest, **more: sizes.append(split) or real(spec, split, *rest, **more)
     )
-    measure(small_spec("dst_cbc", unlabeled_batch=1, labeled_batch=1), small_options(small_data, tmp_path), CPU)
+    spec = small_spec("dst_cbc", unlabeled_batch=1, labeled_batch=1, label_fraction=Fraction(1, 4))
+    measure(spec, small_options(small_data, tmp_path), CPU)
     assert [len(split.unlabeled) for split in sizes] == [8]
 
 
