@@ -91,8 +91,8 @@ def trial_flop(spec: TrialSpec, *, num_train: int, num_eval: int, first_step: in
         return None
     height, width = trained_size(spec)
     pixels = height * width * _training_forwards(spec)
-    pixels += spec.dataset.height * spec.dataset.width * num_eval * _judgements(spec) * _size_judged(spec)
-    pixels += _pool_pixels(spec, num_train)
+    pixels += spec.dataset.height * spec.dataset.width * num_eval * judgements(spec) * _size_judged(spec)
+    pixels += pool_pixels(spec, num_train)
     return 2 * cost.macs_per_pixel * pixels * (1 - min(first_step, spec.num_steps) / spec.num_steps)
 
 
@@ -102,7 +102,7 @@ def _training_forwards(spec: TrialSpec) -> float:
     return start * 3.0 * start_batch(spec) + (spec.num_steps - start) * later
 
 
-def _judgements(spec: TrialSpec) -> int:
+def judgements(spec: TrialSpec) -> int:
     """How many times a network goes over the evaluation images."""
     every, first = spec.evaluation.every, spec.method.teacher_start
     times = ceil(spec.num_steps / every)
@@ -116,7 +116,7 @@ def _size_judged(spec: TrialSpec) -> float:
     return FULL_SIZE / ((1 - spec.evaluation.window_overlap) ** 2 if overlaps else 1.0)
 
 
-def _pool_pixels(spec: TrialSpec, num_train: int) -> int:
+def pool_pixels(spec: TrialSpec, num_train: int) -> int:
     """Pixels of the pool's images that get labels, over all rounds; 0 for methods that label as they go."""
     if not isinstance(spec.method, DSTCBC):
         return 0
@@ -130,7 +130,7 @@ def _pool_pixels(spec: TrialSpec, num_train: int) -> int:
 
 def pool_label_bytes(spec: TrialSpec, num_train: int) -> float:
     """Bytes of all rounds' labels of the unlabelled pool, which stay until the trial is done."""
-    return _PACKED * _pool_pixels(spec, num_train)
+    return _PACKED * pool_pixels(spec, num_train)
 
 
 def kept_bytes(spec: TrialSpec) -> float | None:

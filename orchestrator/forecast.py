@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from statistics import median
+from types import MappingProxyType
 
 from orchestrator.admission import Nodes, TrialQueue
 from orchestrator.cost import ACHIEVED_FLOPS, trial_flop
@@ -26,6 +27,15 @@ _UNFINISHED = ("missing", "partial", "running")
 _COUNTS = ("done", "running")  # the seeds of a cell that there are, or will be without us
 ImageCounts = Callable[[TrialSpec], tuple[int, int]]
 """The numbers of training and evaluation images of a spec."""
+RanOn = tuple[str, int]
+"""A kind of device, and how many of them a trial had."""
+NOWHERE: Mapping[str, RanOn] = MappingProxyType({})
+Probed = Callable[[TrialSpec, int], "tuple[Span, str] | None"]
+"""Device-seconds of a trial from a step on as a probe says, and from what; None where it measured nothing of it."""
+
+
+def not_probed(_spec: TrialSpec, _first_step: int) -> None:
+    """The probe that nobody made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +109,31 @@ def total(spans: Iterable[Span]) -> Span:
     return Span(*map(sum, zip(*(span.ends for span in spans), strict=True)))
 
 
-def lengths(planned: Sequence[PlannedCell], storage: Storage, counts: ImageCounts) -> dict[str, Length]:
+def lengths(
+    planned: Sequence[PlannedCell],
+    storage: Storage,
+    counts: ImageCounts,
+    ran_on: Mapping[str, RanOn] = NOWHERE,
+    probed: Probed = not_probed,
+) -> dict[str, Length]:
     """What is left of every trial that is not done, by id.
 
-    From the time of a step in the finished cells of its row; else from its FLOP at the rate of the finished cells of
-    other rows; else, for DeepLab-V2, from its FLOP at an assumed rate. Of several devices the commonest speaks.
+    From the time of a step in the finished cells of its row; else from a probe; else from its FLOP at the rate of the
+    finished cells of other rows; else, for DeepLab-V2, from its FLOP at an assumed rate. Of several devices the
+    commonest speaks.
+
+    Args:
+        ran_on: by id, on what trials that are done ran, where that is known; the manifests of others are read.
+        probed: what was measured on this machine for it.
     """
+    if all(item.state == "done" for item in planned):
+        return {}
     done = list({item.cell.trial_id: item for item in reversed(planned) if item.wall_seconds is not None}.values())
     with ThreadPoolExecutor(max_workers=16) as pool:
-        devices = pool.map(lambda item: _device(item, storage), done)
+        devices = pool.map(lambda item: ran_on.get(item.cell.trial_id) or _device(item, storage), done)
         measured = _Measured([_time(item, *device, counts) for item, device in zip(done, devices, strict=True)])
     return {
-        item.cell.trial_id: _length(item, measured, counts)
+        item.cell.trial_id: _length(item, measured, counts, probed)
         for item in reversed(planned)  # of two rows the first counts
         if item.state != "done"
     }
@@ -202,7 +225,7 @@ def _time(item: PlannedCell, device: str, num_devices: int, counts: ImageCounts)
     return _Time(item.cell.row, device, seconds / item.cell.spec.num_steps, seconds / flop if flop else None)
 
 
-def _device(item: PlannedCell, storage: Storage) -> tuple[str, int]:
+def _device(item: PlannedCell, storage: Storage) -> RanOn:
     assert item.attempt is not None
     try:
         manifest = Manifest.find(storage, attempt_path(item.cell.trial_id, item.attempt, "manifest.json"))
@@ -214,11 +237,13 @@ def _device(item: PlannedCell, storage: Storage) -> tuple[str, int]:
 # --- one trial ----------------------------------------------------------------------------------------------------
 
 
-def _length(item: PlannedCell, measured: _Measured, counts: ImageCounts) -> Length:
+def _length(item: PlannedCell, measured: _Measured, counts: ImageCounts, probed: Probed) -> Length:
     spec = item.cell.spec
     flop = _flop(spec, counts, first_step=item.trial.step)
     if (step := measured.step(item.cell.row)) is not None:
         return Length(flop, step[0].times(spec.num_steps - item.trial.step), step[1])
+    if (found := probed(spec, item.trial.step)) is not None:
+        return Length(flop, *found)
     if flop is not None and (rate := measured.flop()) is not None:
         return Length(flop, rate[0].times(flop), f"FLOP, at the rate of {rate[1]}")
     if flop is None or not isinstance(spec.network, DeepLabV2):

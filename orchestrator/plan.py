@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal, Protocol
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
@@ -11,12 +12,25 @@ from trainer.reading import (
     read_each,
     read_trial,
 )
-from trainer.records import Finished
 from trainer.spec import TrialSpec
 from trainer.storage import Storage
 
-Judge = Callable[[TrialSpec, Finished], str]
-"""What has changed since the trial of a spec was done, in words; nothing where nothing has."""
+
+class Done(Protocol):
+    """What is asked of a trial that is done."""
+
+    @property
+    def trial_id(self) -> str: ...
+    @property
+    def attempt(self) -> str: ...
+    @property
+    def wall_seconds(self) -> float: ...
+
+
+Look = Callable[[str], tuple[TrialState, Done | None]]
+"""The state of a trial, and what it says of itself where it is done."""
+Judge = Callable[[TrialSpec, Any], str]
+"""What has changed since the trial of a spec was done, in words; asked of what the `Look` gave."""
 CellState = Literal["done", "failed", "partial", "missing", "running"]
 
 
@@ -41,26 +55,32 @@ class PlannedCell:
         return "running" if self.holder is not None and self.trial.kind != "done" else self.trial.kind
 
 
-def never_stale(_spec: TrialSpec, _result: Finished) -> str:
+def never_stale(_spec: TrialSpec, _done: Done) -> str:
     """The judge who asks nothing."""
     return ""
 
 
-def survey(table: Table, storage: Storage, judge: Judge = never_stale) -> list[PlannedCell]:
-    """The state of every cell, in the table's order; `judge` is asked of every trial that is done."""
+def survey(table: Table, storage: Storage, judge: Judge = never_stale, look: Look | None = None) -> list[PlannedCell]:
+    """The state of every cell, in the table's order.
+
+    Args:
+        judge: asked of every trial that is done.
+        look: how a trial is looked at; by default everything it says is read.
+    """
     named = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     holders = holders_of(live_drivers(storage))
     cells = {name: cell for cell, name in reversed(named)}
+    look = look or partial(read_trial, storage)
 
-    def look(name: str) -> PlannedCell:
-        trial, result = read_trial(storage, name)
+    def see(name: str) -> PlannedCell:
+        trial, done = look(name)
         planned = PlannedCell(cells[name], trial, holders.get(name))
-        if result is None:
+        if done is None:
             return planned
-        stale = judge(cells[name].spec, result)
-        return replace(planned, wall_seconds=result.wall_seconds, attempt=result.attempt, stale=stale)
+        stale = judge(cells[name].spec, done)
+        return replace(planned, wall_seconds=done.wall_seconds, attempt=done.attempt, stale=stale)
 
-    read = read_each(storage, look, cells)
+    read = read_each(storage, see, cells)
     return [replace(read[name], cell=cell) for cell, name in named]
 
 

@@ -14,12 +14,11 @@ from experiments.table import Table
 from orchestrator.admission import TrialQueue
 from orchestrator.lease import live_drivers
 from orchestrator.order import Waiting
-from orchestrator.plan import Judge, PlannedCell, survey
+from orchestrator.plan import Done, Judge, Look, PlannedCell, survey
 from orchestrator.rehearsal import rehearse
 from trainer.reading import read_progress
 from trainer.records import (
     DamagedRecord,
-    Finished,
     Manifest,
     ProgressRecord,
     attempt_path,
@@ -103,9 +102,9 @@ def _seconds_each(sight: Sight, rates: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def look(table: Table, storage: Storage, judge: Judge) -> Sight:
-    """See what storage says now."""
-    planned = survey(table, storage, judge)
+def look(table: Table, storage: Storage, judge: Judge, each: Look | None = None) -> Sight:
+    """See what storage says now; `each` is how a trial is looked at, as in `survey`."""
+    planned = survey(table, storage, judge, each)
     now = storage.now()
     unique = {item.cell.trial_id: item for item in reversed(planned) if item.state == "running"}
     going = [_going(item, storage, now) for item in reversed(unique.values())]
@@ -128,10 +127,10 @@ def remembering(judge: Judge) -> Judge:
     """A judge who is asked once of every result, since what is looked at every few seconds seldom changes."""
     known: dict[tuple[str, str], str] = {}
 
-    def ask(spec: TrialSpec, result: Finished) -> str:
-        key = (result.trial_id, result.attempt)
+    def ask(spec: TrialSpec, done: Done) -> str:
+        key = (done.trial_id, done.attempt)
         if key not in known:
-            known[key] = judge(spec, result)
+            known[key] = judge(spec, done)
         return known[key]
 
     return ask

@@ -89,8 +89,7 @@ def read_all(storage: Storage, trial_id: str, *, include_partial: bool = False) 
     state, result = read_trial(storage, trial_id)
     commits = [] if result is not None else find_commits(storage, trial_id)
     manifests, damage = read_manifests(storage, trial_id)
-    kept = _kept_steps(result, commits)
-    attempts = tuple(_attempt_of(storage, manifest, result, commits, kept) for manifest in manifests)
+    attempts = attempts_of(storage, manifests, result, commits)
     details = " ".join("; ".join(text for text in (state.detail, *damage) if text).split())
     # A detail names places inside the storage: the same records print the same bytes wherever the storage lies.
     detail = details.replace(storage.locate(trial_path(trial_id)), trial_path(trial_id))
@@ -141,6 +140,14 @@ def in_order(evaluations: Iterable[Judgement]) -> tuple[Judgement, ...]:
 
 
 # --- attempts -----------------------------------------------------------------------------------------------------
+
+
+def attempts_of(
+    storage: Storage, manifests: Iterable[Manifest], result: ResultInBrief | None, commits: Sequence[Commit]
+) -> tuple[Attempt, ...]:
+    """What is known of the attempts behind these manifests; `commits` are a trial's that is not done."""
+    kept = _kept_steps(result, commits)
+    return tuple(_attempt_of(storage, manifest, result, commits, kept) for manifest in manifests)
 
 
 def _attempt_of(

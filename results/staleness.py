@@ -86,29 +86,57 @@ def find_stale(storage: Storage, table: TableLike, here: HereLike, *, num_thread
     return {trial_id: text for trial_id, text in found.items() if text}
 
 
+FilesOf = Callable[[str], tuple[str, ...]]
+"""The files that changed since the code of a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the result of an attempt was made with: digests and versions by name."""
+
+    trial_id: str
+    attempt: str
+    made_with: Mapping[str, str]
+
+
+class MadeLike(Protocol):
+    """What is asked of whatever says what a result was made with."""
+
+    @property
+    def trial_id(self) -> str: ...
+    @property
+    def attempt(self) -> str: ...
+    @property
+    def made_with(self) -> Mapping[str, str]: ...
+
+
 def judge(
-    storage: Storage,
-    spec: TrialSpec,
-    result: Finished,
-    here: HereLike,
-    files_of: Callable[[str], tuple[str, ...]] | None = None,
+    storage: Storage, spec: TrialSpec, result: Finished, here: HereLike, files_of: FilesOf | None = None
+) -> Freshness:
+    """Compare what a result was made with and what a machine has; as `compare`."""
+    made = Made(result.trial_id, result.attempt, facts_of(storage, result))
+    return compare(storage, spec, made, here, files_of)
+
+
+def compare(
+    storage: Storage, spec: TrialSpec, made: MadeLike, here: HereLike, files_of: FilesOf | None = None
 ) -> Freshness:
     """Compare what a result was made with and what a machine has.
 
     Args:
         files_of: the files that changed since the code of a digest; else storage is asked.
     """
-    made, facts = facts_of(storage, result), here.facts(spec)
-    found = [Change(name, made[name], facts[name]) for name in made if name in facts]
+    before, facts = made.made_with, here.facts(spec)
+    found = [Change(name, before[name], facts[name]) for name in before if name in facts]
     differing = [
         _explained(change, files_of or partial(changed_files, storage)) for change in found if _differs(change)
     ]
-    accepted = _accepted(differing, read_accepted(storage, result.trial_id) if differing else (), result.attempt)
+    accepted = _accepted(differing, read_accepted(storage, made.trial_id) if differing else (), made.attempt)
     return Freshness(
-        attempt=result.attempt,
+        attempt=made.attempt,
         changes=tuple(change for change in differing if change not in accepted),
         accepted=accepted,
-        unchecked=tuple(name for name in made if name not in facts),
+        unchecked=tuple(name for name in before if name not in facts),
     )
 
 
@@ -117,12 +145,16 @@ def facts_of(storage: Storage, result: Finished) -> dict[str, str]:
 
     CUDA's is none of them where the trial ran on a CPU.
     """
-    facts = {name: getattr(result.digests, name) for name in DIGESTS}
+    manifest = None
     with suppress(DamagedRecord):
         manifest = Manifest.find(storage, attempt_path(result.trial_id, result.attempt, "manifest.json"))
-        if manifest is not None:
-            facts |= dict(_versions(manifest))
-    return facts
+    return made_with(result, manifest)
+
+
+def made_with(result: Finished, manifest: Manifest | None) -> dict[str, str]:
+    """As `facts_of`, of the manifest of the attempt that ended the trial."""
+    digests = {name: getattr(result.digests, name) for name in DIGESTS}
+    return digests if manifest is None else digests | dict(_versions(manifest))
 
 
 def _versions(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -146,7 +178,7 @@ def _release(name: str, version: str) -> str:
     return ".".join(version.split(".")[:2]) if name == "python" else version
 
 
-def _explained(change: Change, files_of: Callable[[str], tuple[str, ...]]) -> Change:
+def _explained(change: Change, files_of: FilesOf) -> Change:
     return replace(change, files=files_of(change.before)) if change.name == "code" else change
 
 

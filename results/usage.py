@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from results.reading import Attempt, is_cpu, read_all
@@ -19,6 +20,9 @@ from trainer.storage import Storage
 
 if TYPE_CHECKING:
     from results.frame import Frames
+
+
+NOTHING_DONE: Mapping[str, Sequence[Attempt]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,25 @@ def usage_of(frames: "Frames") -> Usage:
     return add_up((Attempt(*values) for values in zip(*columns, strict=True)), states)
 
 
-def read_usage(storage: Storage, trial_ids: Iterable[str], *, running: Collection[str] = ()) -> Usage:
-    """Add up the attempts of trials, whether or not a table declares them; `running` are those somebody works on."""
-    found = read_each(storage, partial(read_all, storage), trial_ids)
-    states: dict[str, str] = {trial_id: reading.state.kind for trial_id, reading in found.items()}
+def read_usage(
+    storage: Storage,
+    trial_ids: Iterable[str],
+    *,
+    running: Collection[str] = (),
+    done: Mapping[str, Sequence[Attempt]] = NOTHING_DONE,
+) -> Usage:
+    """Add up the attempts of trials, whether or not a table declares them.
+
+    Args:
+        running: those somebody works on.
+        done: the attempts of trials that are known to be done, by trial; they are not read again.
+    """
+    listed = list(dict.fromkeys(trial_ids))
+    found = read_each(storage, partial(read_all, storage), [name for name in listed if name not in done])
+    states: dict[str, str] = {name: found[name].state.kind if name in found else "done" for name in listed}
     states |= {trial_id: "running" for trial_id in running if states.get(trial_id, "done") != "done"}
-    return add_up((attempt for reading in found.values() for attempt in reading.attempts), states)
+    attempts = (found[name].attempts if name in found else done[name] for name in listed)
+    return add_up((attempt for of_trial in attempts for attempt in of_trial), states)
 
 
 def trials_outside(storage: Storage, trial_ids: Collection[str]) -> list[str]:

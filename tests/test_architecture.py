@@ -51,7 +51,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             "results.statistics, orchestrator.cli.statistics_view",
             {"torch", "ray", "mlflow", "scipy", "matplotlib"},
         ),
-        ("results.staleness, results.explanation", {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"}),
+        (
+            "results.staleness, results.glance, results.explanation",
+            {"torch", "ray", "mlflow", "pandas", "experiments", "orchestrator"},
+        ),
         ("results.recount, results.verify, results.bundle", {"torch", "ray", "mlflow", "experiments", "orchestrator"}),
         ("results.redraw", {"torch", "ray", "mlflow", "experiments", "orchestrator", "PIL", "matplotlib"}),
         ("trainer.mask_statistics", {"torch", "ray", "mlflow", "pandas", "matplotlib"}),
@@ -63,7 +66,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
             "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "
-            "orchestrator.cli.stale",
+            "orchestrator.cli.probing, orchestrator.cli.stale",
             {"torch", "ray", "mlflow", "pandas"},
         ),
         (
@@ -73,7 +76,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             {"torch", "ray", "mlflow", "pandas"},
         ),
         ("orchestrator.gallery, orchestrator.predicting", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
-        ("orchestrator.bench.parts", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
+        ("orchestrator.bench.parts, orchestrator.probe", {"ray", "mlflow", "pandas", "matplotlib", "torchvision"}),
         ("orchestrator.submit.errands, orchestrator.cli.submitting", {"torch", "ray", "mlflow", "pandas"}),
         ("orchestrator.cli.app", {"torch", "ray", "mlflow", "pandas", "matplotlib", "scipy"}),
     ],

@@ -14,8 +14,8 @@ from experiments.table import Cell, Table, TableError, clipped
 from orchestrator.agenda import Agenda
 from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_compares, that_trains
 from orchestrator.cli.grid_view import grid_view, summary
-from orchestrator.cli.stale import judge_here, say_stale
-from orchestrator.plan import PlannedCell, survey
+from orchestrator.cli.stale import Viewer, say_stale
+from orchestrator.plan import PlannedCell
 from orchestrator.resources import Placement, check_batches
 from orchestrator.submit.ledger import described, submissions_of
 from trainer.reading import (
@@ -56,14 +56,25 @@ def plan(
     places: Places,
     devices: Annotated[str, typer.Option(help="Numbers of devices to give a finishing time for.")] = "1,8",
     workers: Workers = 1,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Train a few steps of each kind of trial on this machine first, and forecast by them where no cell of "
+            "a row is done. Nothing is kept.",
+        ),
+    ] = False,
 ) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
     from orchestrator.cli.planning import fleet_of, print_findings, print_forecast
+    from orchestrator.cli.probing import probe_table
+    from orchestrator.forecast import Probed, lengths, not_probed
     from orchestrator.lint import findings
     from orchestrator.lint_data import DataOnDisk
 
     console, table, storage, fleet = Console(), chosen.table, chosen.storage, fleet_of(devices, workers)
-    planned = survey(table, storage, judge_here(storage, places))
+    viewer = Viewer.of(storage, places)
+    planned = viewer.survey(table)
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
@@ -71,7 +82,10 @@ def plan(
     if table.optional_rows:
         names = ", ".join(row.label for row in table.optional_rows)
         console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
-    print_forecast(console, planned, storage, DataOnDisk(places.data).counts, fleet)
+    ran_on = {name: seen.ran_on for name, seen in viewer.glances.seen.items() if seen.ran_on is not None}
+    counts = DataOnDisk(places.data).counts
+    probed: Probed = probe_table(planned, places, counts, console) if probe else not_probed
+    print_forecast(console, planned, lengths(planned, storage, counts, ran_on, probed), fleet)
     unfinished = [item.cell for item in planned if item.state != "done"]
     noted = findings(
         table,
@@ -145,14 +159,15 @@ def status(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Show the state of every cell, and the reason of each that is failed or half done."""
+    viewer = Viewer.of(chosen.storage, places)
     if watch:
         from orchestrator.cli.watching import refuse_json, watch_grid
 
         refuse_json(as_json)
-        watch_grid(chosen, judge_here(chosen.storage, places), tracking_uri)
+        watch_grid(chosen, viewer, tracking_uri)
         return
     table = chosen.table
-    planned = survey(table, chosen.storage, judge_here(chosen.storage, places))
+    planned = viewer.survey(table)
     if as_json:
         print(json.dumps([as_dict(item) for item in planned], indent=1))
         return
@@ -160,7 +175,7 @@ def status(
     console.print(table.title, style="bold", markup=False, highlight=False)
     console.print(grid_view(table, planned))
     console.print(summary(planned))
-    if hours := hours_taken(planned, chosen.storage):
+    if hours := hours_taken(planned, viewer):
         console.print(hours, markup=False, highlight=False, soft_wrap=True)
     for item in planned:
         if line := reason(item, chosen.storage):
@@ -170,12 +185,14 @@ def status(
         console.print(described(record), markup=False, highlight=False, soft_wrap=True)
 
 
-def hours_taken(planned: Sequence[PlannedCell], storage: Storage) -> str:
+def hours_taken(planned: Sequence[PlannedCell], viewer: Viewer) -> str:
     """One line: device-hours that stand in results, that were lost, and that are open; empty where nothing ran."""
     from results.usage import hours_line, read_usage
 
+    names = [item.cell.trial_id for item in planned]
     running = {item.cell.trial_id for item in planned if item.state == "running"}
-    return hours_line(read_usage(storage, [item.cell.trial_id for item in planned], running=running))
+    done = {name: seen.attempts for name, seen in viewer.glances.seen.items()}
+    return hours_line(read_usage(viewer.storage, names, running=running, done=done))
 
 
 def reason(item: PlannedCell, storage: Storage) -> str:

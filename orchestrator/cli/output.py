@@ -7,8 +7,8 @@ import typer
 
 from experiments.table import Table
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
-from orchestrator.cli.stale import judge_here
-from orchestrator.plan import never_stale, survey
+from orchestrator.cli.stale import Viewer
+from orchestrator.plan import survey
 from trainer.storage import Storage
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def frames_of(table: Table, storage: Storage, *, places: Places | None = None, w
     """What storage says of the table, what runs now and what is stale, as in `computed`."""
     from results.frame import read_frames
 
-    judge = judge_here(storage, places or Places.of_environment()) if with_stale else never_stale
-    planned = survey(table, storage, judge)
+    viewer = Viewer.of(storage, places or Places.of_environment()) if with_stale else None
+    planned = survey(table, storage) if viewer is None else viewer.survey(table)
     running = {item.cell.trial_id for item in planned if item.state == "running"}
     stale = {item.cell.trial_id: item.stale for item in planned if item.stale}
     return read_frames(storage, table, running=running, stale=stale)

@@ -1,6 +1,6 @@
 """What `plan` prints below the grid: a forecast, and findings by kind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,9 +12,8 @@ from rich.text import Text
 from experiments.table import clipped
 from orchestrator.cost import ACHIEVED_FLOPS
 from orchestrator.finding import HEADINGS, Finding, Level
-from orchestrator.forecast import ImageCounts, RowForecast, Span, by_row, finishing_time, lengths, total
+from orchestrator.forecast import Length, RowForecast, Span, by_row, finishing_time, total
 from orchestrator.plan import PlannedCell
-from trainer.storage import Storage
 
 _MARKS: dict[Level, tuple[str, str]] = {"wrong": ("✗", "red"), "doubt": ("!", "yellow"), "told": ("·", "default")}
 _MOST_DEVICES = 100_000
@@ -38,11 +37,8 @@ def fleet_of(word: str, workers: int) -> Fleet:
     return Fleet(tuple(sizes), workers)
 
 
-def print_forecast(
-    console: Console, planned: Sequence[PlannedCell], storage: Storage, counts: ImageCounts, fleet: Fleet
-) -> None:
+def print_forecast(console: Console, planned: Sequence[PlannedCell], found: Mapping[str, Length], fleet: Fleet) -> None:
     """Print FLOP and hours of what is missing, row by row and in sum; nothing where nothing is missing."""
-    found = lengths(planned, storage, counts)
     lines = by_row(planned, found)
     if not lines:
         return

@@ -1,16 +1,22 @@
 """What is stale of a table on this machine, in words for a terminal, and the command that lets it stand."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from experiments.table import TableError
+from experiments.table import Table, TableError
 from orchestrator.cli.common import Chosen, Places, on_table, that_compares
-from orchestrator.plan import Judge, PlannedCell
+from orchestrator.plan import Judge, PlannedCell, survey
 from trainer.reading import read_result
+from trainer.spec import TrialSpec
 from trainer.storage import Storage
+
+if TYPE_CHECKING:
+    from results.glance import Glances
 
 _MOST_NAMES = 4
 CURE = "`mixgrid run --rerun-stale` trains them again, `mixgrid accept --why …` lets them stand"
@@ -28,6 +34,41 @@ def judge_here(storage: Storage, places: Places) -> Judge:
 
     here = Here(places.data, places.cache, places.weights)
     return lambda spec, result: judge(storage, spec, result, here).text
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """How a command that only prints sees a storage: with `glances`, and a judge who compares them with this machine.
+
+    What trains, publishes or verifies reads every record instead.
+    """
+
+    storage: Storage
+    glances: "Glances"
+    judge: Judge
+
+    @classmethod
+    def of(cls, storage: Storage, places: Places) -> "Viewer":
+        """Look at a storage from this machine."""
+        from orchestrator.here import Here
+        from results.glance import Glance, Glances
+        from results.staleness import compare
+        from trainer.code import changed_files
+        from trainer.data.cache import cache_folder
+
+        here = Here(places.data, places.cache, places.weights)
+        files_of = cache(partial(changed_files, storage))
+
+        def judge(spec: TrialSpec, seen: Glance) -> str:
+            return compare(storage, spec, seen, here, files_of).text
+
+        return cls(storage, Glances(storage, cache_folder(places.cache)), judge)
+
+    def survey(self, table: Table) -> list[PlannedCell]:
+        """The state of every cell; what was read for it is remembered."""
+        planned = survey(table, self.storage, self.judge, self.glances.look)
+        self.glances.remember()
+        return planned
 
 
 def say_stale(planned: Sequence[PlannedCell], console: Console) -> None:

@@ -15,7 +15,7 @@ from experiments.table import Table
 from orchestrator.cli.common import Chosen
 from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.running import duration
-from orchestrator.plan import Judge
+from orchestrator.cli.stale import Viewer
 from orchestrator.sight import SILENT_SECONDS, Going, Sight, look, remembering, use_of_this_machine
 from trainer.storage import Storage
 
@@ -35,19 +35,20 @@ def refuse_json(is_wanted: bool) -> None:
         raise ValueError("--json and --watch do not go together: a script asks for --json as often as it likes")
 
 
-def watch_grid(chosen: Chosen, judge: Judge, tracking_uri: str | None) -> None:
+def watch_grid(chosen: Chosen, viewer: Viewer, tracking_uri: str | None) -> None:
     """Show the grid until every cell is done or Ctrl-C; once where there is no terminal. The last view stays."""
-    console, table, storage, judge = Console(), chosen.table, chosen.storage, remembering(judge)
+    console, table, storage, judge = Console(), chosen.table, chosen.storage, remembering(viewer.judge)
     links = links_of(storage, tracking_uri)
     if not console.is_terminal:
-        console.print(whole_view(table, look(table, storage, judge), links))
+        console.print(whole_view(table, look(table, storage, judge, viewer.glances.look), links))
         return
     sight, pause = None, 0.0
     with suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
         while sight is None or not sight.is_done:
             time.sleep(pause)
             before = time.monotonic()
-            sight = look(table, storage, judge)
+            sight = look(table, storage, judge, viewer.glances.look)
+            viewer.glances.remember()
             live.update(view_on(console, table, sight, links), refresh=True)
             seconds = time.monotonic() - before
             pause = max(EVERY_SECONDS - seconds, seconds * (1 / _LOOKING_PART - 1))

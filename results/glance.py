@@ -1,0 +1,168 @@
+"""A look at trials that are done, as short as it can be: what was read of them in full is remembered by their files.
+
+The memory is a cache on a person's own machine, and never the truth: it speaks for a trial while identity, size and
+times of every record behind it are what they were, as git's index does for files. Without it all is read again. Only
+trials that are done in a local storage are remembered; what is failed, half done or at work is always read.
+"""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from results.reading import Attempt, attempts_of
+from results.staleness import facts_of, made_with
+from trainer.reading import TrialState, read_manifests, read_trial
+from trainer.records import trial_path
+from trainer.storage import Storage
+
+_YOUNG_NS = 2 * 10**9
+"""A file changed less than two seconds ago may change again without its times telling: it is not remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a trial that is done says in few words.
+
+    `attempt` ended it, after `num_steps` updates and `wall_seconds` in all; `made_with` are the digests and versions
+    that `results.staleness` compares; `attempts` are all of them, oldest first.
+    """
+
+    trial_id: str
+    attempt: str
+    num_steps: int
+    wall_seconds: float
+    made_with: Mapping[str, str]
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def ran_on(self) -> tuple[str, int] | None:
+        """Device and number of ranks of the attempt that ended it; None where its manifest is not there."""
+        return next(((a.device, a.world_size) for a in self.attempts if a.attempt == self.attempt), None)
+
+
+class Glances:
+    """Looks at trials of one storage, each at most once. Threads may ask at once.
+
+    Args:
+        folder: where this machine remembers what it has read (`--cache`); one that cannot be written only costs time.
+    """
+
+    def __init__(self, storage: Storage, folder: Path) -> None:
+        self._storage = storage
+        self._root = Path(storage.name) if storage.is_local else None
+        self._memory = folder / "glances" / f"{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
+        self._known = _remembered(self._memory) if self._root is not None else {}
+        self._has_new = False
+        self.seen: dict[str, Glance] = {}
+        """The trials looked at that are done, by id."""
+
+    def look(self, trial_id: str) -> tuple[TrialState, Glance | None]:
+        """The state of a trial, and a glance at it where it is done."""
+        mark = None if self._root is None else _mark(self._root / trial_path(trial_id))
+        known = self._known.get(trial_id)
+        if mark is not None and known is not None and known["mark"] == mark:
+            glance = _recalled(known["seen"])
+            state = TrialState("done", step=glance.num_steps)
+        else:
+            state, found = self._read(trial_id, mark)
+            if found is None:
+                self.seen.pop(trial_id, None)
+                return state, None
+            glance = found
+        self.seen[trial_id] = glance
+        return state, glance
+
+    def _read(self, trial_id: str, mark: str | None) -> tuple[TrialState, Glance | None]:
+        state, result = read_trial(self._storage, trial_id)
+        if result is None:
+            return state, None
+        manifests, damage = read_manifests(self._storage, trial_id)
+        ended = next((manifest for manifest in manifests if manifest.attempt == result.attempt), None)
+        glance = Glance(
+            trial_id=trial_id,
+            attempt=result.attempt,
+            num_steps=result.num_steps,
+            wall_seconds=result.wall_seconds,
+            made_with=facts_of(self._storage, result) if damage else made_with(result, ended),
+            attempts=attempts_of(self._storage, manifests, result, ()),
+        )
+        if mark is not None and not damage:
+            seen = {field.name: getattr(glance, field.name) for field in fields(glance)}
+            self._known[trial_id] = {"mark": mark, "seen": seen}
+            self._has_new = True
+        return state, glance
+
+    def remember(self) -> None:
+        """Keep what is new for the next look; of two that write at once the last one stays."""
+        if self._root is None or not self._has_new:
+            return
+        trials = self._root / "trials"
+        kept = {name: known for name, known in self._known.items() if (trials / name).exists()}
+        body = json.dumps({"read_by": _readers(), "trials": kept}, separators=(",", ":")).encode()
+        draft = self._memory.with_name(f".{self._memory.name}.{uuid.uuid4().hex[:8]}.part")
+        with suppress(OSError):
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            draft.replace(self._memory)
+            self._has_new = False
+
+
+def _recalled(seen: Mapping[str, Any]) -> Glance:
+    return Glance(**{**seen, "attempts": tuple(Attempt(*values) for values in seen["attempts"])})
+
+
+def _remembered(memory: Path) -> dict[str, Any]:
+    """What was kept, if it is whole and was read by the code that reads now; else nothing."""
+    with suppress(OSError, ValueError):
+        seal, _, body = memory.read_bytes().partition(b"\n")
+        if seal == hashlib.sha256(body).hexdigest().encode():
+            known = json.loads(body)
+            return dict(known["trials"]) if known["read_by"] == _readers() else {}
+    return {}
+
+
+def _readers() -> str:
+    """A digest of the code that says what a record is worth: another one reads for itself."""
+    here = Path(__file__)
+    room = here.parents[1] / "trainer"
+    digest = hashlib.sha256()
+    own = (here, here.with_name("reading.py"), here.with_name("staleness.py"))
+    for path in (*sorted(room.glob("*.py")), *sorted(room.glob("spec/*.py")), *own):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+# --- marks --------------------------------------------------------------------------------------------------------
+
+
+def _mark(trial: Path) -> str | None:
+    """A digest of what tells the records of a trial from others; None without a result, or where one is too young."""
+    latest = time.time_ns() - _YOUNG_NS
+    lines = []
+    try:
+        for name, stat in _records_of(trial):
+            if max(stat.st_mtime_ns, stat.st_ctime_ns) > latest:
+                return None
+            lines.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    except OSError:
+        return None
+    return hashlib.sha256(repr(sorted(lines)).encode()).hexdigest()
+
+
+def _records_of(trial: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file that a look at a done trial reads, and every attempt, by name."""
+    yield "result.json", (trial / "result.json").stat()
+    with os.scandir(trial / "attempts") as attempts:
+        for attempt in attempts:
+            yield attempt.name, attempt.stat()
+            with os.scandir(attempt.path) as files:
+                for file in files:
+                    if file.name.endswith(".json") or file.name.startswith("ended-"):
+                        yield f"{attempt.name}/{file.name}", file.stat()

@@ -1,0 +1,266 @@
+"""A glance says what reading says, and never of records that are no longer those that were read."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results import glance
+from results.glance import Glances
+from results.reading import read_all
+from results.staleness import facts_of
+from results.usage import hours_line, read_usage
+from tests.results.builders import ATTEMPT, EIGHTH, change_sealed, put_failed, put_manifest, put_score, spec_of
+from tests.results.holes import RUNNING, TABLE
+from trainer.reading import read_result, read_trial
+from trainer.records import attempt_path, trial_path
+from trainer.storage import Storage
+
+SPEC = spec_of("ClassMix", EIGHTH, 0)
+TRIAL = SPEC.trial_id
+RESULT = trial_path(TRIAL, "result.json")
+MANIFEST = attempt_path(TRIAL, ATTEMPT, "manifest.json")
+IDS = list(dict.fromkeys(cell.trial_id for cell in TABLE.cells()))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glance, "_YOUNG_NS", 0)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    storage = Storage(str(tmp_path / "runs"))
+    put_score(storage, "ClassMix", EIGHTH, 0, 0.75)
+    return storage
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What storage is asked for, in order: the paths of files read, of folders listed and of whatever is looked at."""
+    paths: list[str] = []
+    for name in ("read", "names", "exists", "modified"):
+        real = getattr(Storage, name)
+        monkeypatch.setattr(Storage, name, lambda self, path, real=real: paths.append(path) or real(self, path))
+    return paths
+
+
+def after_a_look(storage: Storage, memory: Path) -> Glances:
+    """The next look at a storage, after one that was remembered."""
+    first = Glances(storage, memory)
+    first.look(TRIAL)
+    first.remember()
+    return Glances(storage, memory)
+
+
+def rewrite_in_place(storage: Storage) -> None:
+    """Damage a result, and leave its size and the time of its change as they were."""
+    path = Path(storage.locate(RESULT))
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"~")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Storage], None]] = {
+    "another result": lambda it: change_sealed(it, RESULT, lambda body: body.update(wall_seconds=7.0)),
+    "a damaged result of the same size and time": rewrite_in_place,
+    "no result any more": lambda it: it.remove(RESULT),
+    "another manifest": lambda it: change_sealed(it, MANIFEST, lambda body: body.update(device="NVIDIA H100")),
+    "no manifest any more": lambda it: it.remove(MANIFEST),
+    "a further attempt": lambda it: put_manifest(it, SPEC, attempt=f"{ATTEMPT}-b"),
+    "a word of an end": lambda it: it.write(attempt_path(TRIAL, ATTEMPT, "ended-0000.json"), b"{}"),
+}
+
+
+def test_a_glance_says_what_reading_says_of_every_kind_of_trial(holes_storage: Storage, memory: Path) -> None:
+    read = {name: read_trial(holes_storage, name) for name in IDS}
+    for _cold_then_warm in range(2):
+        glances = Glances(holes_storage, memory)
+        seen = {name: glances.look(name) for name in IDS}
+        glances.remember()
+        assert {name: state for name, (state, _) in seen.items()} == {name: state for name, (state, _) in read.items()}
+        assert {state.kind for state, _ in seen.values()} == {"done", "failed", "partial", "missing"}
+        for name, (_, found) in seen.items():
+            result = read[name][1]
+            assert (found is None) == (result is None)
+            if found is not None and result is not None:
+                assert (found.attempt, found.wall_seconds) == (result.attempt, result.wall_seconds)
+                assert found.made_with == facts_of(holes_storage, result)
+                assert found.attempts == read_all(holes_storage, name).attempts
+                assert found.ran_on == ("cpu", 1)
+
+
+def test_hours_are_those_of_reading_all(holes_storage: Storage, memory: Path) -> None:
+    glances = Glances(holes_storage, memory)
+    for name in IDS:
+        glances.look(name)
+    known = {name: found.attempts for name, found in glances.seen.items()}
+    told = read_usage(holes_storage, IDS, running=RUNNING, done=known)
+    assert told == read_usage(holes_storage, IDS, running=RUNNING)
+    assert "in results" in hours_line(told)
+
+
+def test_the_next_look_at_what_is_done_opens_nothing(storage: Storage, memory: Path, asked: list[str]) -> None:
+    next_look = after_a_look(storage, memory)
+    assert sorted(path for path in asked if path.endswith(".json")) == [MANIFEST, RESULT]  # each once
+    del asked[:]
+    state, found = next_look.look(TRIAL)
+    assert (state.kind, state.step) == ("done", 20)
+    assert found is not None
+    assert asked == []
+
+
+def test_few_questions_are_asked_of_the_file_system(
+    storage: Storage, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_look, listed = after_a_look(storage, memory), list[str]()
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or real(path))
+    assert len(list(glance._records_of(Path(storage.locate(trial_path(TRIAL)))))) == 3  # result, attempt, manifest
+    assert len(listed) == 2  # attempts, and the one that there is
+    assert next_look.look(TRIAL)[1] is not None
+    assert len(listed) == 4
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_has_changed_is_read_again(change: str, storage: Storage, memory: Path, asked: list[str]) -> None:
+    next_look = after_a_look(storage, memory)
+    CHANGES[change](storage)
+    del asked[:]
+    seen = next_look.look(TRIAL)
+    assert RESULT in asked
+    assert seen == Glances(storage, memory / "elsewhere").look(TRIAL)
+    assert (TRIAL in next_look.seen) == (seen[1] is not None)
+
+
+def test_what_has_changed_says_something_else(storage: Storage, memory: Path) -> None:
+    next_look = after_a_look(storage, memory)
+    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
+    found = next_look.look(TRIAL)[1]
+    assert found is not None
+    assert found.wall_seconds == 7.0
+
+
+def test_what_changed_just_now_is_not_remembered(
+    storage: Storage, memory: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    monkeypatch.setattr(glance, "_YOUNG_NS", 3600 * 10**9)
+    next_look = after_a_look(storage, memory)
+    del asked[:]
+    next_look.look(TRIAL)
+    assert RESULT in asked
+    assert not memory.exists()
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", b"0" * 64 + b"\n{}"], ids=["empty", "no seal", "a wrong seal"])
+def test_a_damaged_memory_is_none(storage: Storage, memory: Path, asked: list[str], kept: bytes) -> None:
+    after_a_look(storage, memory)
+    (file,) = memory.rglob("*.json")
+    file.write_bytes(kept)
+    del asked[:]
+    assert Glances(storage, memory).look(TRIAL)[1] is not None
+    assert RESULT in asked
+
+
+def test_a_flipped_bit_in_the_memory_says_nothing(storage: Storage, memory: Path) -> None:
+    after_a_look(storage, memory)
+    (file,) = memory.rglob("*.json")
+    file.write_bytes(file.read_bytes().replace(b'"wall_seconds":1.0', b'"wall_seconds":9.0'))
+    found = Glances(storage, memory).look(TRIAL)[1]
+    assert found is not None
+    assert found.wall_seconds == 1.0
+
+
+def test_other_code_reads_for_itself(
+    storage: Storage, memory: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_a_look(storage, memory)
+    monkeypatch.setattr(glance, "_readers", lambda: "other code")
+    del asked[:]
+    Glances(storage, memory).look(TRIAL)
+    assert RESULT in asked
+
+
+def test_of_two_that_write_at_once_one_stays_whole(storage: Storage, memory: Path, asked: list[str]) -> None:
+    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
+    other = spec_of("ClassMix", EIGHTH, 1).trial_id
+    one, two = Glances(storage, memory), Glances(storage, memory)
+    one.look(TRIAL)
+    two.look(other)
+    one.remember()
+    two.remember()
+    del asked[:]
+    after = Glances(storage, memory)
+    assert after.look(other)[1] is not None
+    assert asked == []
+    assert after.look(TRIAL)[1] is not None  # read again, no more
+    assert [path.suffix for path in memory.rglob("*") if path.is_file()] == [".json"]
+
+
+def test_a_memory_that_cannot_be_written_only_costs_time(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    glances = Glances(storage, tmp_path / "file")
+    assert glances.look(TRIAL)[1] is not None
+    glances.remember()
+
+
+def test_a_trial_that_is_not_done_is_read_each_time(storage: Storage, memory: Path, asked: list[str]) -> None:
+    failed = spec_of("ClassMix", EIGHTH, 2)
+    put_failed(storage, failed)
+    for _ in range(2):
+        glances = Glances(storage, memory)
+        del asked[:]
+        state, found = glances.look(failed.trial_id)
+        glances.remember()
+        assert (state.kind, found) == ("failed", None)
+        assert trial_path(failed.trial_id, "failure.json") in asked
+
+
+def test_damage_beside_a_result_is_not_remembered(storage: Storage, memory: Path, asked: list[str]) -> None:
+    change_sealed(storage, MANIFEST, lambda body: body.update(attempt="another"))
+    next_look = after_a_look(storage, memory)
+    del asked[:]
+    found = next_look.look(TRIAL)[1]
+    assert MANIFEST in asked
+    result = read_result(storage, TRIAL)
+    assert found is not None
+    assert result is not None
+    assert found.made_with == facts_of(storage, result)
+    assert found.ran_on is None
+
+
+def test_a_result_that_was_set_aside_in_between_is_seen_no_more(storage: Storage, memory: Path) -> None:
+    glances = Glances(storage, memory)
+    glances.look(TRIAL)
+    assert list(glances.seen) == [TRIAL]
+    storage.remove(RESULT)
+    glances.look(TRIAL)
+    assert list(glances.seen) == []
+
+
+def test_trials_that_are_gone_are_forgotten(storage: Storage, memory: Path) -> None:
+    glances = after_a_look(storage, memory)
+    storage.remove(f"trials/{TRIAL}")
+    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
+    glances.look(spec_of("ClassMix", EIGHTH, 1).trial_id)
+    glances.remember()
+    (file,) = memory.rglob("*.json")
+    assert TRIAL.encode() not in file.read_bytes()
+
+
+def test_a_remote_storage_is_always_read(bucket: str, object_store, memory: Path) -> None:  # type: ignore[no-untyped-def]
+    storage = Storage(object_store.url(bucket))
+    put_score(storage, "ClassMix", EIGHTH, 0, 0.75)
+    next_look = after_a_look(storage, memory)
+    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
+    found = next_look.look(TRIAL)[1]
+    assert found is not None
+    assert found.wall_seconds == 7.0
+    assert not memory.exists()
