@@ -62,7 +62,9 @@ def lines_of(figures: "list[Figure]") -> list[str]:
         if figure.target:
             words.append(f"aim: {figure.target}")
         lines.append("  ".join(words))
-        lines += [f"    {name} {value:.4g}" for name, value in figure.more.items()]
+        lines += (
+            ["    " + ", ".join(f"{name} {value:.4g}" for name, value in figure.more.items())] if figure.more else []
+        )
     return lines
 
 
