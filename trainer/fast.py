@@ -104,6 +104,7 @@ def compile_networks(trial: Trial, mode: Compile, *, backend: str = "inductor") 
         raise SetupError(
             f"--compile reduce-overhead replays CUDA graphs, but this trial computes on {trial.device}: use default"
         )
+    torch._dynamo.reset()  # what an earlier trial of this process left counts no more
     teacher = trial.teacher
     trial.networks = replace(
         trial.networks,
