@@ -63,7 +63,7 @@ def plain(small_data: Path) -> Callable[[TrialSpec], Losses]:
 # --- the losses ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMED_METHODS)
+@pytest.mark.parametrize("name", ["supervised", "s4gan", "dst_cbc", "complexmix"])
 def test_channels_last_trains_the_same_to_rounding(name: str, small_data: Path, plain: Callable) -> None:
     spec = small_spec(name)
     trial = open_trial(spec, small_data, CHANNELS_LAST)
@@ -80,9 +80,8 @@ def test_images_on_the_device_are_the_same_bits(name: str, view: View, small_dat
     assert losses_of(train_small(open_trial(spec, small_data, on_device=True))) == plain(spec)
 
 
-@pytest.mark.parametrize("name", ["complexmix", "s4gan"])
-def test_compiled_networks_train_the_same_to_rounding(name: str, small_data: Path, plain: Callable) -> None:
-    spec = small_spec(name)
+def test_compiled_networks_train_the_same_to_rounding(small_data: Path, plain: Callable) -> None:
+    spec = small_spec("complexmix")
     trial = open_trial(spec, small_data)
     traced(trial)
     assert close(losses_of(train_small(trial)), plain(spec), rel=1e-9)
@@ -109,11 +108,11 @@ def test_no_way_changes_a_name_or_a_shape_in_a_checkpoint(small_data: Path) -> N
     spec = small_spec("complexmix")
     trial, other = open_trial(spec, small_data, CHANNELS_LAST, on_device=True), open_trial(spec, small_data)
     traced(trial)
-    for _ in range(2):  # before and after a step
-        for mine, plain_ones in zip(_tensors(trial.state_dict()), _tensors(other.state_dict()), strict=True):
-            assert mine == plain_ones
-        train_small(trial, stop_at=1)
-        train_small(other, stop_at=1)
+    assert _tensors(trial.state_dict()) == _tensors(other.state_dict())
+    for each in (trial, other):
+        train_small(each, stop_at=1)
+    assert len(_tensors(trial.state_dict())) > 50
+    assert _tensors(trial.state_dict()) == _tensors(other.state_dict())
 
 
 def _tensors(state: Any, name: str = "") -> list[tuple[str, object]]:
@@ -154,16 +153,16 @@ def test_a_resume_by_one_way_gives_the_same_bits(way: str, open_room: Callable[.
     assert broken.finished().equals(whole.finished())
 
 
-@pytest.mark.parametrize(("first", "then"), [("plain", "channels_last"), ("channels_last", "plain"), ("all", "plain")])
+@pytest.mark.parametrize(("first", "then"), [("plain", "channels_last"), ("all", "plain")])
 def test_a_resume_by_another_way_goes_on_to_rounding(first: str, then: str, open_room: Callable[..., Room]) -> None:
     whole, broken = open_room("whole", "plain"), open_room("broken", first)
     whole.run()
     broken.run(StopAt(3))
-    changed = Room(broken.spec, broken.options.changed(**{**dict.fromkeys(("channels_last",), False), **WAYS[then]}))
-    assert changed.run() == Outcome("done")
+    other = Room(broken.spec, open_room("broken", then).options)
+    assert other.run() == Outcome("done")
     for network, tensors in whole.finished().weights.items():
         for key, tensor in (tensors or {}).items():
-            torch.testing.assert_close(changed.finished().weights[network][key], tensor, rtol=1e-9, atol=1e-9, msg=key)
+            torch.testing.assert_close(other.finished().weights[network][key], tensor, rtol=1e-9, atol=1e-9, msg=key)
 
 
 # --- nothing falls back silently ----------------------------------------------------------------------------------
