@@ -52,14 +52,26 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._layer = layer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run it, and note it unless it is a mere view."""
+        """Run it, and note it unless it only looks at memory in another way, or asks for new memory."""
         result = func(*args, **(kwargs or {}))
-        if not func.is_view:
+        given, made = tensors_in((args, kwargs)), tensors_in(result)
+        only_asks = func.overloadpacket.__name__.startswith(("empty", "new_empty"))
+        if not only_asks and (func._schema.is_mutable or not _is_view(given, made)):
             count = flop_registry.get(func.overloadpacket)
             flop = count(*args, **(kwargs or {}), out_val=result) if count else 0
-            moved = sum(_bytes(value) for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor))
+            moved = sum(_bytes(value) for value in (*given, *made))
             self.operations.append(Operation(self._layer, float(flop), float(moved)))
         return result
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    """The tensors among arguments or results, at any depth."""
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _is_view(given: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
+    storages = {value.untyped_storage()._cdata for value in given}
+    return all(value.untyped_storage()._cdata in storages for value in made)
 
 
 def _bytes(value: Tensor) -> int:
