@@ -53,7 +53,7 @@ def spec_of(seed: int, precision: str) -> TrialSpec:
     small = [f"num_steps={NUM_STEPS}", f"evaluation.every={NUM_STEPS}", f"precision={precision}"]
     small += ["network.width=8", "dataset.height=32", "dataset.width=64"]
     table = replace(DEMO.changed(small), seeds=SEEDS)
-    return next(c.spec for c in table.cells() if (c.row, str(c.fraction), c.seed) == ("ComplexMix", "1/4", seed))
+    return next(cell.spec for cell in table.cells() if cell.name == f"ComplexMix@1/4#{seed}")
 
 
 def trained(seed: int, way: Fast, data: Path) -> Trained:
