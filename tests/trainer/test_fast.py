@@ -4,6 +4,7 @@ silent way back. Compiled networks are traced here and run uncompiled; tests/cha
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.contracts import StopAt, losses_of, small_options, small_spec, train_
 from tests.rooms import Room
 from trainer import fast
 from trainer.build import build_trial, open_data
+from trainer.checkpoint import to_bytes
 from trainer.data.pixels import DevicePixels, bytes_of
 from trainer.errors import SetupError
 from trainer.fast import PLAIN, Ways, compile_networks, prepare_networks, ways_of
@@ -23,6 +25,7 @@ from trainer.methods.base import phase_at
 from trainer.run import Outcome
 from trainer.spec import NAMED_METHODS, RunOptions, TrialSpec, View
 from trainer.trial import Trial
+from trainer.trial_preview import preview_png
 
 CPU = torch.device("cpu")
 CHANNELS_LAST = Ways(memory_format=torch.channels_last)
@@ -163,6 +166,18 @@ def test_a_resume_by_another_way_goes_on_to_rounding(first: str, then: str, open
     for network, tensors in whole.finished().weights.items():
         for key, tensor in (tensors or {}).items():
             torch.testing.assert_close(other.finished().weights[network][key], tensor, rtol=1e-9, atol=1e-9, msg=key)
+
+
+def test_a_picture_is_drawn_by_the_plain_networks(small_data: Path) -> None:
+    trial = open_trial(small_spec("classmix"), small_data)
+    traced(trial)
+    train_small(trial, stop_at=2)
+    calls: list[str] = []
+    before = to_bytes(trial.state_dict())
+    trial.networks = replace(trial.networks, student=calls.append, teacher=calls.append)
+    assert preview_png(trial, 2)
+    assert calls == []
+    assert to_bytes(trial.state_dict()) == before
 
 
 # --- nothing falls back silently ----------------------------------------------------------------------------------
