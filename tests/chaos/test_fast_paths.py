@@ -22,21 +22,25 @@ pytestmark = pytest.mark.chaos
 NUM_STEPS, SEEDS, WINDOW = 200, (0, 1, 2, 3, 4), 20
 
 
-@dataclass(frozen=True)
-class Fast:
-    """A way, and how far it may be from the plain one: means of the losses over windows of 20 steps, relative."""
+# Of windows of 20 steps, how far the mean of a loss may be from the plain path's: relative, or of 0.1 where it is less.
+# Measured over five seeds and all ways: 0.05 and 0.16; from one seed to another it is 0.15 and 0.27.
+BOUNDS = {"supervised_loss": 0.1, "unlabeled_loss": 0.3}
 
-    bound: float
+
+@dataclass(frozen=True)
+class Way:
+    """A precision and ways to a step."""
+
     precision: str = "float32"
     ways: Ways = PLAIN
     compile: Compile = "off"
 
 
 FAST = {
-    "channels-last": Fast(0.15, ways=CHANNELS_LAST),
-    "compiled": Fast(0.15, compile="default"),
-    "bf16": Fast(0.3, "bf16"),
-    "bf16, channels-last, compiled": Fast(0.3, "bf16", CHANNELS_LAST, "default"),
+    "channels-last": Way(ways=CHANNELS_LAST),
+    "compiled": Way(compile="default"),
+    "bf16": Way("bf16"),
+    "bf16, channels-last, compiled": Way("bf16", CHANNELS_LAST, "default"),
 }
 
 
@@ -56,7 +60,7 @@ def spec_of(seed: int, precision: str) -> TrialSpec:
     return next(cell.spec for cell in table.cells() if cell.name == f"ComplexMix@1/4#{seed}")
 
 
-def trained(seed: int, way: Fast, data: Path) -> Trained:
+def trained(seed: int, way: Way, data: Path) -> Trained:
     trial, keeper = open_trial(spec_of(seed, way.precision), data, way.ways), MemoryKeeper()
     compile_networks(trial, way.compile)
     train(trial, keeper, StopAt(NUM_STEPS), Cadence(log=1, checkpoint=NUM_STEPS, evaluate=NUM_STEPS), 0)
@@ -67,7 +71,7 @@ def trained(seed: int, way: Fast, data: Path) -> Trained:
             mean(step.get(name, 0.0) for step in losses[first : first + WINDOW])
             for first in range(0, NUM_STEPS, WINDOW)
         ]
-        for name in ("supervised_loss", "unlabeled_loss")
+        for name in BOUNDS
     }
     student = next(record for record in evaluations_of(keeper) if record.network == "student")
     assert student.mean_iou is not None
@@ -81,20 +85,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(data: Path) -> list[Trained]:
-    return [trained(seed, Fast(0.0), data) for seed in SEEDS]
+    return [trained(seed, Way(), data) for seed in SEEDS]
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_losses_stay_within_their_bound_and_mean_iou_within_the_seeds(
     name: str, data: Path, plain: list[Trained]
 ) -> None:
-    way = FAST[name]
-    fast = [trained(seed, way, data) for seed in SEEDS]
+    fast = [trained(seed, FAST[name], data) for seed in SEEDS]
     for mine, other in zip(fast, plain, strict=True):
-        for loss, windows in other.losses.items():
-            assert mine.losses[loss] == pytest.approx(windows, rel=way.bound, abs=0.02), loss
+        for loss, bound in BOUNDS.items():
+            assert mine.losses[loss] == pytest.approx(other.losses[loss], rel=bound, abs=0.1 * bound), loss
+        assert mine.losses != other.losses
     spread = stdev(other.mean_iou for other in plain)
-    assert spread > 0.003
+    assert spread > 0.003  # 0.011 was measured, and means within 0.002
     assert abs(mean(mine.mean_iou for mine in fast) - mean(other.mean_iou for other in plain)) <= spread
 
 
