@@ -87,7 +87,7 @@ def trials_at_once(shared: Shared, folder: Path, setting: Setting, count: int) -
         for connection in mine:
             connection.recv()  # it has taken its first steps
         yield mine
-    except EOFError as error:
+    except (EOFError, ConnectionError) as error:
         raise RuntimeError(f"one of {count} trials at once on {setting.device} ended; its words are above") from error
     finally:
         for connection, process in zip(mine, processes, strict=True):
