@@ -197,9 +197,10 @@ def test_compiling_over_ranks_is_refused(small_data: Path, monkeypatch: pytest.M
 
 def test_a_network_that_is_not_one_graph_ends_the_attempt(small_data: Path) -> None:
     trial = open_trial(small_spec("classmix"), small_data)
-    trial.players["student"].network.head.register_forward_hook(lambda *_: torch._dynamo.graph_break())
+    student = trial.players["student"].network
+    student.head.register_forward_hook(lambda _module, _given, scores: scores if scores.sum() < 1e9 else -scores)
     traced(trial)
-    with pytest.raises(SetupError, match="could not compile a network here; leave --compile out"):
+    with pytest.raises(SetupError, match="(?s)could not compile a network here.*[Dd]ata-dependent branching"):
         train_small(trial, stop_at=1)
     trial.streams.close()
 
