@@ -30,7 +30,7 @@ from trainer.trial_preview import preview_png
 CPU = torch.device("cpu")
 CHANNELS_LAST = Ways(memory_format=torch.channels_last)
 CROPPED = View(crop_height=24, crop_width=40, flip=True)
-traced = partial(compile_networks, mode="default", backend="aot_eager")
+traced = partial(compile_networks, mode="default", backend="eager")
 """torch.compile without a C++ compiler: the networks are traced into one graph each, which is run as it is."""
 
 Losses = list[dict[str, float]]
@@ -156,7 +156,7 @@ def test_a_resume_by_one_way_gives_the_same_bits(way: str, open_room: Callable[.
     assert broken.finished().equals(whole.finished())
 
 
-@pytest.mark.parametrize(("first", "then"), [("plain", "channels_last"), ("all", "plain")])
+@pytest.mark.parametrize(("first", "then"), [("plain", "channels_last"), ("channels_last", "plain")])
 def test_a_resume_by_another_way_goes_on_to_rounding(first: str, then: str, open_room: Callable[..., Room]) -> None:
     whole, broken = open_room("whole", "plain"), open_room("broken", first)
     whole.run()
@@ -170,7 +170,6 @@ def test_a_resume_by_another_way_goes_on_to_rounding(first: str, then: str, open
 
 def test_a_picture_is_drawn_by_the_plain_networks(small_data: Path) -> None:
     trial = open_trial(small_spec("classmix"), small_data)
-    traced(trial)
     train_small(trial, stop_at=2)
     calls: list[str] = []
     before = to_bytes(trial.state_dict())
