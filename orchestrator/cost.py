@@ -11,7 +11,6 @@ from trainer.spec import DSTCBC, Adam, DeepLabV2, Network, TimmNetwork, TinyNetw
 
 ACHIEVED_FLOPS = (60e12, 100e12)
 """FLOP/s that DeepLab-V2 is assumed to achieve on one H100 in tf32 or bf16 (docs/methods.md, 2.7)."""
-_BYTES = {"float32": 4.0, "tf32": 4.0, "float64": 8.0, "bf16": 2.0}  # of an activation; bf16 keeps a few in float32
 _PACKED = 0.05  # bytes a pixel of a pool's compressed label map: "a few hundredths" (trainer/data/pool_labels.py)
 FULL_SIZE = 4.0
 """Pixels on disk for each trained one, as Cityscapes at 1024 x 2048 has them."""
@@ -19,53 +18,63 @@ FULL_SIZE = 4.0
 
 @dataclass(frozen=True, slots=True)
 class NetworkCost:
-    """Of one network: multiply-adds of a forward pass and bytes kept for the backward pass, both for each pixel of its
-    input (in float32, the loss's own included), and counts of values: all that are stored, and those that are trained.
+    """Of one network, for each pixel of its input: multiply-adds of a forward pass and bytes kept for the backward pass
+    in float32, the loss's own included; and counts of values: all that are stored, and those that are trained.
+
+    `recomputed_bytes_per_pixel` is what activation checkpointing keeps, with the block that is computed again;
+    `wide_bytes_per_pixel` is what bf16 does not halve: the losses at full size, and where a pooling found its maxima.
     """
 
     macs_per_pixel: float
     saved_bytes_per_pixel: float
+    recomputed_bytes_per_pixel: float
+    wide_bytes_per_pixel: float
     num_values: int
     num_trained: int
 
 
-# (multiply-adds of the body, bytes saved, stored values, trained values); a head branch adds its own.
+_WIDE = 85.0
+# (multiply-adds of the body, bytes saved, recomputing, stored values, trained values); a head branch adds its own.
 _RESNETS = {
-    "resnet50": (387_381.0, 3901.1, 24_962_119, 24_155_366),
-    "resnet101": (690_289.0, 7242.4, 44_006_522, 43_095_270),
+    "resnet50": (387_381.0, 3901.1, 1974.5, 24_962_119, 24_155_366),
+    "resnet101": (690_289.0, 7242.4, 3088.1, 44_006_522, 43_095_270),
 }
+_RESNET_WIDE = _WIDE + 32  # places of maxima, eight bytes each, of 64 channels at a sixteenth of the pixels
 _RESNET_BRANCH = 5601.0
-_EFFICIENTNETS = {8: (47_060.8, 4479.2), 16: (13_577.9, 2021.8), 32: (7251.2, 1650.2)}
+_EFFICIENTNETS = {8: (47_060.8, 4479.2, 1900.5), 16: (13_577.9, 2021.8, 839.1), 32: (7251.2, 1650.2, 833.1)}
 _EFFICIENTNET_VALUES = (3_217_314, 3_068_326)
 _EFFICIENTNET_BRANCH = 54_720.0  # divided by the square of the output stride
-# Of the tiny network's width w: body a w^2 + 27/4 w, head branch 684 w / stride^2, saved 96 + s w: exact.
-_TINY = {4: (22.0, 13.52), 8: (11.5, 9.77)}
+# Of the tiny network's width w: body a w^2 + 27/4 w, head branch 684 w / stride^2, saved 96 + s w, recomputing
+# 97 + r w: exact.
+_TINY = {4: (22.0, 13.52, 10.0), 8: (11.5, 9.77, 8.75)}
 
 
 def network_cost(network: Network) -> NetworkCost | None:
     """What a network costs; None for one that nobody measured."""
     if isinstance(network, DeepLabV2):
-        body, saved, values, trained = _RESNETS[network.backbone]
-        return NetworkCost(body + network.head_branches * _RESNET_BRANCH, saved, values, trained)
+        body, saved, recomputed, values, trained = _RESNETS[network.backbone]
+        macs = body + network.head_branches * _RESNET_BRANCH
+        return NetworkCost(macs, saved, recomputed, _RESNET_WIDE, values, trained)
     if isinstance(network, TinyNetwork):
         return _tiny_cost(network)
     return _timm_cost(network)
 
 
 def _tiny_cost(network: TinyNetwork) -> NetworkCost:
-    square, saved = _TINY[network.output_stride]
+    square, saved, recomputed = _TINY[network.output_stride]
     width = network.width
     head = network.head_branches * 684 * width / network.output_stride**2
     values = 298 * width**2 + 2805 * width + 76
-    return NetworkCost(square * width**2 + 6.75 * width + head, 96 + saved * width, values, values)
+    macs = square * width**2 + 6.75 * width + head
+    return NetworkCost(macs, 96 + saved * width, 97 + recomputed * width, _WIDE, values, values)
 
 
 def _timm_cost(network: TimmNetwork) -> NetworkCost | None:
     if network.backbone != "tf_efficientnet_lite0":
         return None
-    body, saved = _EFFICIENTNETS[network.output_stride]
+    body, saved, recomputed = _EFFICIENTNETS[network.output_stride]
     head = network.head_branches * _EFFICIENTNET_BRANCH / network.output_stride**2
-    return NetworkCost(body + head, saved, *_EFFICIENTNET_VALUES)
+    return NetworkCost(body + head, saved, recomputed, _WIDE, *_EFFICIENTNET_VALUES)
 
 
 # --- time ---------------------------------------------------------------------------------------------------------
@@ -145,11 +154,12 @@ def checkpoint_bytes(spec: TrialSpec) -> float | None:
     return None if cost is None or kept is None else kept + _value_bytes(spec) * cost.num_trained * _moments(spec)
 
 
-def memory_bytes(spec: TrialSpec) -> float | None:
-    """Bytes of device memory that a trial holds in one process: state, gradients and what a backward pass needs.
+def memory_bytes(spec: TrialSpec, *, recomputes: bool = False) -> float | None:
+    """Bytes of device memory that a trial holds in one process: state, gradients and what a backward pass needs, with
+    activation checkpointing where it `recomputes`. Counted, not measured on a device.
 
-    Each part of a step is backpropagated before the next is built, so the larger batch counts. cuDNN's work space and
-    the allocator's gaps come on top.
+    Each part of a step is backpropagated before the next is built, so the larger batch counts. cuDNN's work space,
+    gradients of activations and the allocator's gaps come on top.
     """
     cost, state = network_cost(spec.network), checkpoint_bytes(spec)
     if cost is None or state is None:
@@ -157,8 +167,20 @@ def memory_bytes(spec: TrialSpec) -> float | None:
     height, width = trained_size(spec)
     unlabeled = spec.unlabeled_batch if spec.method.wants_unlabeled else 0
     batch = max(spec.labeled_batch, unlabeled, start_batch(spec) if spec.method.start_length else 0)
-    activations = batch * height * width * cost.saved_bytes_per_pixel * _BYTES[spec.precision] / 4
-    return state + _value_bytes(spec) * cost.num_trained + activations
+    gradients = _value_bytes(spec) * cost.num_trained
+    return state + gradients + batch * height * width * _kept_per_pixel(cost, spec, recomputes) + _casts(cost, spec)
+
+
+def _kept_per_pixel(cost: NetworkCost, spec: TrialSpec, recomputes: bool) -> float:
+    kept = cost.recomputed_bytes_per_pixel if recomputes else cost.saved_bytes_per_pixel
+    if spec.precision == "bf16":
+        return (kept + cost.wide_bytes_per_pixel) / 2
+    return 2 * kept if spec.precision == "float64" else kept
+
+
+def _casts(cost: NetworkCost, spec: TrialSpec) -> float:
+    """Autocast keeps weights in bf16 as well for the length of a pass."""
+    return 2.0 * cost.num_trained if spec.precision == "bf16" else 0.0
 
 
 def _value_bytes(spec: TrialSpec) -> int:

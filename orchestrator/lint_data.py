@@ -151,12 +151,17 @@ def _not_nested(drawn: dict[tuple[str, Fraction, int], tuple[str, ...]]) -> Iter
 
 def of_memory(cells: Iterable[Cell]) -> Iterator[Finding]:
     """Device memory of one process for each row, where it is worth a word."""
-    most: dict[str, float] = {}
+    most: dict[str, tuple[float, float]] = {}
     for cell in cells:
-        most[cell.row] = max(most.get(cell.row, 0.0), memory_bytes(cell.spec) or 0.0)
-    for row, needed in most.items():
+        needed, recomputing = (memory_bytes(cell.spec, recomputes=recomputes) or 0.0 for recomputes in (False, True))
+        most[cell.row] = max(most.get(cell.row, (0.0, 0.0)), (needed, recomputing))
+    for row, (needed, recomputing) in most.items():
         if needed > _SMALL:
-            text = f"about {needed / 2**30:.1f} GiB of device memory in one process; cuDNN's work space comes on top"
+            text = (
+                f"about {needed / 2**30:.1f} GiB of device memory in one process, {recomputing / 2**30:.1f} with "
+                "--activation-checkpointing: what its state and a backward pass hold, counted, not measured on a "
+                "device; cuDNN's work space comes on top"
+            )
             yield Finding("space", "told", text, (row,))
 
 

@@ -20,6 +20,7 @@ from trainer.data.cache import cache_folder
 from trainer.data.splits import Split
 from trainer.digests import ChangedSinceCheckpoint, agree_on, digests_of, explain_change
 from trainer.distributed import agreed, rank, world_size
+from trainer.fast import prepare_networks, ways_of
 from trainer.fitting import refuse_unfit
 from trainer.host import Host
 from trainer.journal import Journal
@@ -27,7 +28,6 @@ from trainer.keeper import StorageKeeper
 from trainer.loop import Cadence, train
 from trainer.machine import allow_tf32, choose_device, device_name, keep_freed_memory, make_deterministic, versions
 from trainer.methods.base import phase_at
-from trainer.models.recompute import recompute_activations
 from trainer.reading import (
     read_endings,
     read_result,
@@ -103,15 +103,22 @@ class Attempt:
             self.spec, Path(self.options.data), cache_folder(self.options.cache)
         )
         allow_tf32(self.spec.precision == "tf32")
+        self._look_at_memory(device)
         trial, weights = build_trial(
-            self.spec, split, train_images, eval_images, weights=weights_folder(self.options), device=device
+            self.spec,
+            split,
+            train_images,
+            eval_images,
+            weights=weights_folder(self.options),
+            device=device,
+            ways=ways_of(self.options, self.spec, train_images, device, saves_memory=self.saves_memory),
         )
         digests = digests_of(self.spec, train_images, eval_images, split, weights)
         agree_on(digests)
         keeper = self._resume(trial, digests, started)
         if keeper is None:
             return Outcome("done")
-        self._prepare_memory(trial)
+        prepare_networks(trial, self.options.compile, saves_memory=self.saves_memory)
         self._write_manifest(keeper, split, train_images.class_names)
         try:
             with Watchdog(self.options.hang_seconds, self._say_hung) as watchdog:
@@ -179,16 +186,12 @@ class Attempt:
             state = read_state(self.storage, commit)
         return commit, state
 
-    def _prepare_memory(self, trial: Trial) -> None:
-        """Checkpoint activations where asked to, or where an attempt on such a device ran out of memory without."""
-        self.device = device_name(str(trial.device))
+    def _look_at_memory(self, device: torch.device) -> None:
+        """Memory is saved where asked to, or where an attempt on such a device ran out of it."""
+        self.device = device_name(str(device))
         self.saves_memory = self.saves_memory or agreed(
             lambda: ran_out_of_memory(self.storage, self.spec.trial_id, self.device)
         )
-        if self.saves_memory:
-            _LOG.info("activations are computed again in the backward pass, to save memory")
-            for player in trial.players.values():
-                recompute_activations(player.network)
 
     def _write_manifest(self, keeper: StorageKeeper, split: Split, class_names: tuple[str, ...]) -> None:
         if rank() != 0:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def step_repeatedly(optimizer: torch.optim.Optimizer) -> None:
@@ -39,3 +39,15 @@ def by_listings(backbone: nn.Module) -> Iterator[tuple[int, list[nn.Parameter]]]
 def with_repeats(groups: Iterable[tuple[int, list[nn.Parameter]]], rate: float) -> list[dict[str, object]]:
     """Parameter groups of one learning rate, each with its number of repeats."""
     return [{"params": parameters, "lr": rate, "repeats": repeats} for repeats, parameters in groups if parameters]
+
+
+def follow_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give what an optimizer remembers of a weight the memory layout of that weight.
+
+    A checkpoint may come from a run of another layout. Fused kernels walk weight and momentum as they lie and do not
+    look whether they lie alike (torch 2.14): they would pair the wrong values without a word.
+    """
+    for weight, remembered in optimizer.state.items():
+        for name, value in remembered.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                remembered[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

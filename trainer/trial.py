@@ -14,7 +14,7 @@ from trainer.data.streams import Streams
 from trainer.evaluate import Predict, predict_whole
 from trainer.journal import Journal, ScalarWindow
 from trainer.methods.base import Method, Networks
-from trainer.optimizers import step_repeatedly
+from trainer.optimizers import follow_layout, step_repeatedly
 from trainer.records import EvaluationRecord
 from trainer.schedules import RateFactor
 from trainer.spec import TrialSpec
@@ -102,6 +102,7 @@ class Trial:
         for name, player in self.players.items():
             player.network.load_state_dict(state["networks"][name])
             player.optimizer.load_state_dict(state["optimizers"][name])
+            follow_layout(player.optimizer)
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
         best = state["round"]["best"]

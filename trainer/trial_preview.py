@@ -32,7 +32,7 @@ def preview_png(trial: Trial, step: int) -> bytes:
 
 def _of_the_method(trial: Trial, step: int) -> list[list[Panel]]:
     """What the method shows of the batches of a step, in rows as long as those of the networks."""
-    networks = replace(trial.networks, student=trial.players["student"].network)
+    networks = replace(trial.networks, student=trial.players["student"].network, teacher=trial.teacher)
     pictures = trial.method.pictures(networks, trial.streams.whole(step), step)
     panels = [(title, small_image(as_pixels(image))) for title, image in pictures]
     return [panels] if panels else []

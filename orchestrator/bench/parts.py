@@ -9,6 +9,7 @@ from orchestrator.bench.evaluating import measure_evaluate
 from orchestrator.bench.loader import measure_loader
 from orchestrator.bench.masks import measure_masks
 from orchestrator.bench.measuring import Figure, Setting, Size
+from orchestrator.bench.sharing import measure_sharing
 from orchestrator.bench.startup import measure_startup
 from orchestrator.bench.stepping import measure_step
 from trainer.machine import choose_device, keep_freed_memory
@@ -20,6 +21,7 @@ MEASURES: Mapping[str, Callable[[Setting], list[Figure]]] = {
     "evaluate": measure_evaluate,
     "step": measure_step,
     "startup": measure_startup,
+    "sharing": measure_sharing,
 }
 
 

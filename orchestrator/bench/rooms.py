@@ -10,11 +10,13 @@ from typing import Literal
 import torch
 
 from trainer.build import build_trial, open_data
+from trainer.fast import prepare_networks, ways_of
 from trainer.journal import Journal, ScalarWindow
-from trainer.spec import SGD, Evaluation, Mix, Network, Synthetic, TrialSpec
+from trainer.spec import SGD, Evaluation, Mix, Network, RunOptions, Synthetic, TrialSpec
 from trainer.trial import Keeper, Trial
 
 NEVER = 10**6
+_PLAIN = RunOptions()
 Precision = Literal["float32", "tf32", "bf16"]
 
 
@@ -46,10 +48,12 @@ def classmix_spec(
     )
 
 
-def open_trial(spec: TrialSpec, folder: Path, device: torch.device) -> Trial:
-    """What one process trains with."""
-    train_images, eval_images, split = open_data(spec, folder / "data", folder / "cache")
-    trial, _ = build_trial(spec, split, train_images, eval_images, weights=folder / "weights", device=device)
+def open_trial(spec: TrialSpec, folder: Path, device: torch.device, options: RunOptions = _PLAIN) -> Trial:
+    """What one process trains with, by the ways that the options name."""
+    train, evaluation, split = open_data(spec, folder / "data", folder / "cache")
+    ways = ways_of(options, spec, train, device, saves_memory=options.activation_checkpointing)
+    trial, _ = build_trial(spec, split, train, evaluation, weights=folder / "weights", device=device, ways=ways)
+    prepare_networks(trial, options.compile, saves_memory=options.activation_checkpointing)
     return trial
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from orchestrator.bench.measuring import Figure, Spread
 
-PARTS = ("masks", "loader", "evaluate", "step", "startup")
+PARTS = ("masks", "loader", "evaluate", "step", "startup", "sharing")
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def bench(
     ] = "usual",
     json_file: Annotated[Path | None, typer.Option("--json", help="A file for all figures.")] = None,
 ) -> None:
-    """Measure masks, loader, evaluation, step and start-up, each beside a plain reference in the same run."""
+    """Measure masks, loader, evaluation, step, start-up and sharing, each beside a plain reference in the same run."""
     chosen = parts or list(PARTS)
     unknown = [part for part in chosen if part not in PARTS]
     if unknown:
@@ -62,7 +62,9 @@ def lines_of(figures: "list[Figure]") -> list[str]:
         if figure.target:
             words.append(f"aim: {figure.target}")
         lines.append("  ".join(words))
-        lines += [f"    {name} {value:.4g}" for name, value in figure.more.items()]
+        lines += (
+            ["    " + ", ".join(f"{name} {value:.4g}" for name, value in figure.more.items())] if figure.more else []
+        )
     return lines
 
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from experiments import TABLES
 from experiments.table import Cell, Table, TableError, find_table
-from trainer.spec import RunOptions
+from trainer.spec import Compile, ImagesOnDevice, RunOptions
 from trainer.storage import Storage
 
 TableWord = Annotated[
@@ -180,6 +180,15 @@ def _trial_options(
     previews: Annotated[
         bool, typer.Option("--previews/--no-previews", help="Leave a small picture at every evaluation.")
     ] = True,
+    compile_: Annotated[
+        Compile, typer.Option("--compile", help="Compile student and teacher; reduce-overhead: CUDA graphs too.")
+    ] = "off",
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Convolutions in the layout that most devices compute in.")
+    ] = False,
+    images_on_device: Annotated[
+        ImagesOnDevice, typer.Option(help="Hold all training images on the device; auto: where they fit.")
+    ] = "never",
 ) -> RunOptions:
     return RunOptions(
         data=data,
@@ -195,6 +204,9 @@ def _trial_options(
         activation_checkpointing=activation_checkpointing,
         deterministic=deterministic,
         previews=previews,
+        compile=compile_,
+        channels_last=channels_last,
+        images_on_device=images_on_device,
     )
 
 

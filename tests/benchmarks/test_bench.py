@@ -14,9 +14,12 @@ from typer.testing import CliRunner
 from orchestrator.bench.loader import pages_shared, write_scenes
 from orchestrator.bench.measuring import Figure, Setting, peak_memory, ratio_of, spread_of, take_turns
 from orchestrator.bench.parts import MEASURES, measure, prepared
+from orchestrator.bench.rooms import classmix_spec
+from orchestrator.bench.sharing import Shared, seconds_together, trials_at_once
 from orchestrator.cli.app import app
 from orchestrator.cli.benching import PARTS, lines_of
 from trainer.data.cache import CachedSplit, open_cache
+from trainer.spec import TinyNetwork
 
 SMALL = Setting(torch.device("cpu"), rounds=1, size="small")
 
@@ -30,7 +33,8 @@ def test_the_command_knows_every_part() -> None:
     assert tuple(MEASURES) == PARTS
 
 
-@pytest.mark.parametrize("part", PARTS)
+# Sharing starts a process for each trial, which takes a while to load torch.
+@pytest.mark.parametrize("part", [p if p != "sharing" else pytest.param(p, marks=pytest.mark.chaos) for p in PARTS])
 def test_a_part_measures_itself_beside_a_reference(part: str) -> None:
     figures = measure(part, SMALL)
     assert {figure.part for figure in figures} == {part}
@@ -65,6 +69,20 @@ def test_a_spread_is_median_and_quartiles() -> None:
     spread = spread_of([5.0, 1.0, 3.0, 2.0, 4.0])
     assert (spread.low, spread.median, spread.high, spread.count) == (2.0, 3.0, 4.0, 5)
     assert spread_of([7.0]).low == spread_of([7.0]).median == 7.0
+
+
+@pytest.mark.chaos
+def test_a_trial_that_dies_beside_others_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="one of 2 trials at once on cpu ended"):
+        _share_until_killed(Shared("tiny", classmix_spec(TinyNetwork(width=4), 32, 64), 1), tmp_path)
+
+
+def _share_until_killed(shared: Shared, folder: Path) -> None:
+    with trials_at_once(shared, folder, SMALL, 2) as trials:
+        assert seconds_together(trials) > 0
+        for child in multiprocessing.active_children():
+            child.kill()
+        seconds_together(trials)
 
 
 def test_ratios_are_taken_round_by_round() -> None:

@@ -1,9 +1,12 @@
 """The cost of a trial: constants measured again on the meta device, and the arithmetic on them worked out by hand."""
 
+from collections.abc import Callable, Iterable
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from orchestrator.cost import (
@@ -16,6 +19,7 @@ from orchestrator.cost import (
     trial_flop,
 )
 from trainer.build import bare_network
+from trainer.models.recompute import blocks_of, recompute_activations
 from trainer.models.segmentation import SegmentationNetwork
 from trainer.spec import (
     NAMED_METHODS,
@@ -56,9 +60,17 @@ def logits_of(network: SegmentationNetwork, image: Tensor) -> Tensor:
     return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
 
 
-def saved_bytes(network: SegmentationNetwork, image: Tensor) -> int:
-    """Bytes of what a backward pass needs, parameters and buffers left out; each storage once."""
-    own = {value.untyped_storage()._cdata for value in (*network.parameters(), *network.buffers(), image)}
+def saved_bytes(network: SegmentationNetwork, image: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> int:
+    """Bytes of what a backward pass needs, the loss's own included; by default of the forward pass without autocast."""
+    label = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device=image.device)
+    call = forward or (lambda given: logits_of(network, given))
+    own = [*network.parameters(), *network.buffers(), image]
+    return saved_by(lambda: F.cross_entropy(call(image), label), own)
+
+
+def saved_by(call: Callable[[], object], others: Iterable[Tensor]) -> int:
+    """Bytes of what a call saves for a backward pass, other tensors left out; each storage once."""
+    own = {value.untyped_storage()._cdata for value in others}
     saved: dict[int, int] = {}
 
     def keep(value: Tensor) -> Tensor:
@@ -69,9 +81,9 @@ def saved_bytes(network: SegmentationNetwork, image: Tensor) -> int:
         return value
 
     kept: list[Tensor] = []
-    label = torch.empty(len(image), *image.shape[-2:], dtype=torch.int64, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        F.cross_entropy(logits_of(network, image), label)
+        result = call()
+    assert result is not None
     return sum(saved.values())
 
 
@@ -93,6 +105,69 @@ def test_the_constants_are_what_the_models_measure(spec: Network, height: int, w
         *(buffer for name, buffer in network.named_buffers() if not name.startswith("input")),
     ]
     assert sum(value.numel() for value in values) == pytest.approx(cost.num_values, rel=0.05)
+
+
+def kept_bytes_per_pixel(network: Network, height: int, width: int, *, precision: str, recomputes: bool) -> float:
+    """What one more image keeps for the backward pass, under autocast too: networks of torch's fake tensors."""
+
+    def kept(batch: int) -> int:
+        with FakeTensorMode():
+            made, _ = bare_network(TrialSpec(network=network, initial_weights="random"), 19)
+            made.train().autocast_dtype = torch.bfloat16 if precision == "bf16" else None
+            if recomputes:
+                recompute_activations(made)
+            return saved_bytes(made, torch.empty(batch, 3, height, width), forward=made)
+
+    return (kept(2) - kept(1)) / (height * width)
+
+
+def largest_block(network: Network, height: int, width: int) -> float:
+    """Bytes for each pixel that the largest block keeps while it is computed again."""
+    with FakeTensorMode():
+        made, _ = bare_network(TrialSpec(network=network, initial_weights="random"), 19)
+        inputs: dict[nn.Module, Tensor] = {}
+        for block in blocks_of(made.train()):
+            block.register_forward_pre_hook(lambda module, given: inputs.update({module: given[0].detach()}))
+        made(torch.empty(1, 3, height, width))
+        found = []
+        for block, value in inputs.items():
+            own = [*made.parameters(), *made.buffers()]
+            found.append(saved_by(lambda block=block, value=value: block(value.requires_grad_() + 0), own))
+    return max(found) / (height * width)
+
+
+@pytest.mark.parametrize(
+    ("spec", "height", "width"),
+    [(DeepLabV2(), 512, 1024), (TinyNetwork(), 64, 128), (TinyNetwork(width=4, output_stride=8), 64, 128)],
+)
+def test_bf16_halves_what_is_kept_but_for_what_is_wide(spec: Network, height: int, width: int) -> None:
+    cost = network_cost(spec)
+    assert cost is not None
+    half = (cost.saved_bytes_per_pixel + cost.wide_bytes_per_pixel) / 2
+    counted = kept_bytes_per_pixel(spec, height, width, precision="bf16", recomputes=False)
+    assert counted == pytest.approx(half, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spec", "height", "width"),
+    [(DeepLabV2(), 512, 1024), (TinyNetwork(), 64, 128), (TinyNetwork(width=4, output_stride=8), 64, 128)],
+)
+def test_checkpointing_keeps_inputs_of_blocks_and_one_block(spec: Network, height: int, width: int) -> None:
+    cost = network_cost(spec)
+    assert cost is not None
+    kept = kept_bytes_per_pixel(spec, height, width, precision="float32", recomputes=True)
+    assert kept + largest_block(spec, height, width) == pytest.approx(cost.recomputed_bytes_per_pixel, rel=0.01)
+
+
+def test_the_papers_trial_in_bf16_counts_less_than_a_third_of_16_gb() -> None:
+    """The seed paper names 16 GB in total (docs/methods.md, 2.7): work space and temporary values have the rest."""
+    spec = spec_of("complexmix", precision="bf16")
+    needed, recomputing = memory_bytes(spec), memory_bytes(spec, recomputes=True)
+    assert needed is not None
+    assert recomputing is not None
+    assert needed == pytest.approx(4.6e9, rel=0.02)
+    assert recomputing == pytest.approx(2.5e9, rel=0.05)
+    assert needed < 16e9 / 3
 
 
 def test_an_unmeasured_network_has_no_cost() -> None:

@@ -10,6 +10,7 @@ from tests.contracts import StopAt, play, small_options, small_spec
 from tests.orchestrator.conftest import small_table
 from tests.rooms import Room
 from trainer.build import build_mask, build_trial, open_data
+from trainer.fast import ways_of
 from trainer.host import NoHost
 from trainer.metrics import confusion_of
 from trainer.randomness import fold, key_of, sample_keys, uniform
@@ -95,12 +96,37 @@ def test_activation_checkpointing_needs_less_device_memory(open_room: Callable[.
     assert peaks[1] < peaks[0]
 
 
+WAYS: dict[str, dict[str, object]] = {
+    "channels-last": {"channels_last": True},
+    "images on the device": {"images_on_device": "always"},
+    "compiled": {"compile": "default"},
+    "CUDA graphs": {"compile": "reduce-overhead"},
+    "all": {"channels_last": True, "images_on_device": "always", "compile": "reduce-overhead"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["supervised", "complexmix", "s4gan"])
+def test_a_faster_way_stays_within_the_tolerance_of_a_resume(
+    name: str, way: str, open_room: Callable[..., Room]
+) -> None:
+    plain, fast = open_room(name, "plain"), open_room(name, "fast", **WAYS[way])
+    for room in (plain, fast):
+        assert room.run() == Outcome("done")
+    for network, tensors in plain.finished().weights.items():
+        for key, tensor in (tensors or {}).items():
+            there = fast.finished().weights[network][key]
+            assert bool((there - tensor).abs().max() <= 1e-3 * tensor.abs().max()), f"{network} {key}"
+
+
+@pytest.mark.parametrize("way", [{}, WAYS["images on the device"]], ids=["plain", "images on the device"])
 @pytest.mark.parametrize("name", ["supervised", "classmix", "complexmix"])
-def test_a_step_never_waits_for_the_gpu(name: str, small_data: Path) -> None:
+def test_a_step_never_waits_for_the_gpu(name: str, way: dict[str, object], small_data: Path) -> None:
     spec = small_spec(name, precision="float32")
     train_images, eval_images, split = open_data(spec, small_data / "data", small_data / "cache")
     device = torch.device("cuda", 0)
-    trial, _ = build_trial(spec, split, train_images, eval_images, weights=small_data, device=device)
+    ways = ways_of(RunOptions(**way), spec, train_images, device, saves_memory=False)
+    trial, _ = build_trial(spec, split, train_images, eval_images, weights=small_data, device=device, ways=ways)
     for step in range(3):  # the first steps may ask cuDNN, and compute what later ones find
         for _ in play(trial, step):
             pass

@@ -6,7 +6,7 @@ from torch import nn
 
 from tests import oracles
 from trainer.models.deeplab_v2 import make_deeplab_v2
-from trainer.optimizers import by_listings, step_repeatedly, with_repeats
+from trainer.optimizers import by_listings, follow_layout, step_repeatedly, with_repeats
 
 
 def published_listing(backbone: nn.Module) -> dict[int, int]:
@@ -82,3 +82,23 @@ def test_an_error_in_a_repeat_leaves_all_groups() -> None:
     with pytest.raises(RuntimeError, match="no"):
         step_repeatedly(optimizer)
     assert len(optimizer.param_groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [("contiguous_format", "channels_last"), ("channels_last", "contiguous_format")]
+)
+def test_momentum_of_another_layout_is_paired_with_its_weights(before: str, now: str) -> None:
+    value, gradient = torch.arange(72.0).view(2, 4, 3, 3), torch.arange(72.0).flip(0).view(2, 4, 3, 3)
+
+    def stepped(layout: str, state: dict[str, object] | None) -> tuple[torch.optim.Optimizer, nn.Parameter]:
+        weight = nn.Parameter(value.clone(memory_format=getattr(torch, layout)))
+        optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+        if state is not None:
+            optimizer.load_state_dict(state)
+            follow_layout(optimizer)
+        weight.grad = gradient.clone(memory_format=getattr(torch, layout))
+        optimizer.step()
+        return optimizer, weight
+
+    state = stepped(before, None)[0].state_dict()
+    assert torch.equal(stepped(now, state)[1], stepped(before, state)[1])

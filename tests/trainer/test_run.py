@@ -16,6 +16,7 @@ from PIL import Image
 import trainer.code
 from tests.contracts import SMALL, Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
 from tests.worlds import run_ranks
+from trainer import attempt as attempt_room
 from trainer.attempt import Attempt, ran_out_of_memory, weights_folder
 from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
@@ -37,7 +38,7 @@ from trainer.records import (
     trial_path,
 )
 from trainer.run import Outcome, failure_reason, run_trial
-from trainer.spec import SGD, DeepLabV2, Evaluation, RunOptions, TinyNetwork, TrialSpec
+from trainer.spec import SGD, Compile, DeepLabV2, Evaluation, RunOptions, TinyNetwork, TrialSpec
 from trainer.storage import Storage
 from trainer.trial import Trial
 from trainer.watchdog import Watchdog
@@ -247,7 +248,8 @@ def test_a_number_of_ranks_that_does_not_divide_a_batch_is_refused(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.distributed.world_size", lambda: 3)
-    monkeypatch.setattr("trainer.run.agreed", lambda find: find())  # there are no other ranks to agree with
+    for room in ("run", "attempt"):
+        monkeypatch.setattr(f"trainer.{room}.agreed", lambda find: find())  # there are no other ranks to agree with
     outcome = run(options)
     assert outcome.kind == "refused"
     assert "a global batch of 4 cannot be shared by 3 ranks: use a number of workers that divides" in outcome.message
@@ -323,15 +325,15 @@ def test_a_hung_trial_says_so_and_is_ended(
 
 def out_of_memory_unless_saving(monkeypatch: pytest.MonkeyPatch, error: Exception, *, also_saving: bool) -> None:
     """Let the third step fail for want of memory: with all activations kept, or in any case."""
-    real = Attempt._prepare_memory
+    real = attempt_room.prepare_networks
 
-    def prepare(attempt: Attempt, trial: Trial) -> None:
-        real(attempt, trial)
-        if also_saving or not attempt.saves_memory:
+    def prepare(trial: Trial, compile_mode: Compile, *, saves_memory: bool) -> None:
+        real(trial, compile_mode, saves_memory=saves_memory)
+        if also_saving or not saves_memory:
             step = trial.players["student"].step
             monkeypatch.setattr(trial.players["student"], "step", fails_at(3, step, error))
 
-    monkeypatch.setattr(Attempt, "_prepare_memory", prepare)
+    monkeypatch.setattr(attempt_room, "prepare_networks", prepare)
 
 
 def fails_at(count: int, call: Callable[[], None], error: Exception) -> Callable[[], None]:

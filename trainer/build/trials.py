@@ -21,6 +21,7 @@ from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import world_size
 from trainer.evaluate import Predict, predict_sliding, predict_whole
+from trainer.fast import PLAIN, Ways
 from trainer.methods.base import Networks, Pool
 from trainer.models.weights import WeightsReport
 from trainer.schedules import RateFactor, constant, poly
@@ -85,19 +86,27 @@ def wrap_for_ranks(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def build_trial(
-    spec: TrialSpec, split: Split, train: CachedSplit, evaluation: CachedSplit, *, weights: Path, device: torch.device
+    spec: TrialSpec,
+    split: Split,
+    train: CachedSplit,
+    evaluation: CachedSplit,
+    *,
+    weights: Path,
+    device: torch.device,
+    ways: Ways = PLAIN,
 ) -> tuple[Trial, WeightsReport]:
-    """Everything one rank trains with."""
+    """Everything one rank trains with; `ways` moves it faster and changes nothing that it is."""
     num_classes, dtype = len(train.class_names), DTYPES[spec.precision]
     method = build_method(spec, num_classes)
     network, report = build_network(spec, num_classes, weights)
-    network.to(device=device, dtype=dtype)
+    network.to(device=device, dtype=dtype).to(memory_format=ways.memory_format)  # before ranks share its gradients
     network.train()
     teacher = None if method.teacher is None else Teacher(network, method.teacher)
     players = {"student": build_student(spec, network)}
     networks = Networks(wrap_for_ranks(network, device), teacher)
     if method.discriminator is not None:
         second = build_discriminator(spec, num_classes).to(device=device, dtype=dtype)
+        second.to(memory_format=ways.memory_format)
         players["discriminator"] = build_second_player(method.discriminator, second)
         networks = replace(networks, discriminator=wrap_for_ranks(second, device), critic=as_critic(second))
     streams = Streams(
@@ -108,6 +117,7 @@ def build_trial(
         seed=spec.seed,
         device=device,
         dtype=dtype,
+        pixels=ways.pixels,
     )
     trial = Trial(
         spec=spec,

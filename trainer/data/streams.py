@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainer.data.cache import CachedSplit
+from trainer.data.pixels import HostPixels, Pixels
 from trainer.data.pool_labels import PoolLabels
 from trainer.data.resizing import resize_image, resize_label
 from trainer.distributed import alone, rank, shard, world_size
-from trainer.losses import IGNORE_INDEX
 from trainer.methods.base import Batch, Phase, Pool, PoolPart, Stream, phase_at
 from trainer.randomness import fold_int, key_of, permutation, uniform_int
 from trainer.spec import View
@@ -71,6 +71,10 @@ class RawBatch:
     label: Tensor
     index: Tensor
 
+    def pinned(self) -> "RawBatch":
+        """The same in memory from which a GPU copies without making the host wait; what is on it already stays."""
+        return RawBatch(*(part if part.is_cuda else part.pin_memory() for part in (self.image, self.label, self.index)))
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Batch:
         """Move to the device as bytes, and become floating and channel-first there."""
         image = on_device(self.image, device, dtype)
@@ -79,16 +83,26 @@ class RawBatch:
 
 
 class StreamReader:
-    """Reads one stream's batches from the cache."""
+    """Reads one stream's batches from the cache, or from a copy of it on the device."""
 
-    def __init__(self, stream: Stream, cache: CachedSplit, pool: Sequence[int], *, view: View, seed: int) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        cache: CachedSplit,
+        pool: Sequence[int],
+        *,
+        view: View,
+        seed: int,
+        pixels: Pixels | None = None,
+    ) -> None:
         if len(pool) < stream.batch:
             raise ValueError(
                 f"{len(pool)} {stream.pool} images are fewer than the batch of {stream.batch}: use another "
                 f"label_fraction, more images, or a smaller {stream.pool}_batch"
             )
         self._stream = stream
-        self._cache = cache
+        self._names = cache.names
+        self._pixels = pixels or HostPixels(cache)
         self._pool = pool
         self._view = view
         self._labels: PoolLabels | None = None
@@ -109,21 +123,32 @@ class StreamReader:
         index = list(range(first, first + batch))[part]
         pairs = [self._one(self._pool[place], i) for place, i in zip(places[part], index, strict=True)]
         images, labels = zip(*pairs, strict=True)
-        return RawBatch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(labels)), torch.tensor(index))
+        return RawBatch(self._pixels.stacked(images), self._pixels.stacked(labels), torch.tensor(index))
 
-    def _one(self, place: int, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image = self._cache.image(place)
+    def _one(self, place: int, index: int) -> tuple[Any, Any]:
+        image, label = self._pixels.image(place), self._label_of(place)
+        return apply_view(image, label, self._view, fold_int(self._view_key, index), self._pixels.mirrored)
+
+    def _label_of(self, place: int) -> Any:
         if self._stream.pool == "labeled":
-            label = self._cache.label(place)
-        elif self._labels is not None:
-            label = self._labels.label(self._cache.names[place])
-        else:  # a method never sees the labels of its unlabelled images, also where the files are there
-            label = np.full(image.shape[:2], IGNORE_INDEX, dtype=np.uint8)
-        return apply_view(image, label, self._view, fold_int(self._view_key, index))
+            return self._pixels.label(place)
+        if self._labels is not None:
+            return self._pixels.label_from(self._labels.label(self._names[place]))
+        return (
+            self._pixels.no_label()
+        )  # a method never sees labels of unlabelled images, also where the files are there
 
 
-def apply_view(image: np.ndarray, label: np.ndarray, view: View, key: int) -> tuple[np.ndarray, np.ndarray]:
+def _mirrored(pixels: Any) -> Any:
+    return pixels[:, ::-1]
+
+
+def apply_view(
+    image: Any, label: Any, view: View, key: int, mirrored: Callable[[Any], Any] = _mirrored
+) -> tuple[Any, Any]:
     """Resize, cut the crop and flip, as drawn from a host key: image [H, W, 3] and label [H, W] alike.
+
+    Both are arrays, or tensors where nothing is resized; `mirrored` exchanges left and right of either.
 
     Source: DST-CBC, branch dst-cbc: height and width drawn apart, image bilinear, label nearest. Differs: it resizes
     the files themselves, here they were brought to the trained size before.
@@ -139,7 +164,7 @@ def apply_view(image: np.ndarray, label: np.ndarray, view: View, key: int) -> tu
         rows, columns = slice(top, top + view.crop_height), slice(left, left + view.crop_width)
         image, label = image[rows, columns], label[rows, columns]
     if view.flip and uniform_int(fold_int(key, 2)) < 0.5:
-        image, label = image[:, ::-1], label[:, ::-1]
+        image, label = mirrored(image), mirrored(label)
     return image, label
 
 
@@ -161,10 +186,11 @@ class Streams:
         seed: int,
         device: torch.device,
         dtype: torch.dtype,
+        pixels: Pixels | None = None,
     ) -> None:
         self._method = method
         self._readers = {
-            stream.name: StreamReader(stream, cache, pools[stream.pool], view=view, seed=seed)
+            stream.name: StreamReader(stream, cache, pools[stream.pool], view=view, seed=seed, pixels=pixels)
             for stream in method.streams
         }
         self._cache = cache
@@ -215,12 +241,7 @@ class Streams:
         wanted = phase_at(self._method.phases, step).streams
         readers = {name: reader for name, reader in self._readers.items() if wanted is None or name in wanted}
         batches = {name: reader.read(step) for name, reader in readers.items()}
-        if self._device.type == "cuda":
-            return {
-                name: RawBatch(b.image.pin_memory(), b.label.pin_memory(), b.index.pin_memory())
-                for name, b in batches.items()
-            }
-        return batches
+        return {name: batch.pinned() for name, batch in batches.items()} if self._device.type == "cuda" else batches
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.distributed import global_sum
@@ -148,6 +147,9 @@ def discriminator_objective(discriminator: Any, class_probs: Tensor, valid_mask:
 
 
 def one_hot(label: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """[n, H, W] int64 to [n, C, H, W]; ignored pixels belong to no class. Source: AdvSemiSeg and s4GAN, one_hot."""
-    extended = torch.where(label == IGNORE_INDEX, num_classes, label)
-    return F.one_hot(extended, num_classes + 1)[..., :num_classes].permute(0, 3, 1, 2).to(dtype)
+    """[n, H, W] int64 to [n, C, H, W]; ignored pixels belong to no class. Source: AdvSemiSeg and s4GAN, one_hot.
+
+    torch's function of that name makes eight bytes of every value first and asks the host whether labels are in range.
+    """
+    classes = torch.arange(num_classes, device=label.device).view(1, -1, 1, 1)
+    return (label.unsqueeze(1) == classes).to(dtype)

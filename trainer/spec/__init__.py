@@ -40,7 +40,7 @@ from trainer.spec.method import (
     Weight,
 )
 from trainer.spec.network import DeepLabV2, InitialWeights, Network, TimmNetwork, TinyNetwork
-from trainer.spec.options import Place, RunOptions, absolute_place
+from trainer.spec.options import Compile, ImagesOnDevice, Place, RunOptions, absolute_place
 from trainer.spec.training import SGD, Adam, Constant, Evaluation, Optimizer, Poly, Schedule
 from trainer.spec.trial import TrialSpec, canonical_json, differing, read_spec
 
@@ -61,6 +61,7 @@ __all__ = [
     "Cityscapes",
     "ClassMask",
     "ClassNames",
+    "Compile",
     "ComplexMask",
     "Constant",
     "Count",
@@ -72,6 +73,7 @@ __all__ = [
     "Evaluation",
     "FolderName",
     "Folders",
+    "ImagesOnDevice",
     "InitialWeights",
     "LabelFraction",
     "Mask",

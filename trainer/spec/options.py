@@ -1,9 +1,9 @@
 """Where and on what a trial runs: what is recorded with every attempt and decides no number."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from trainer.spec.base import Part
 
@@ -14,6 +14,8 @@ def absolute_place(place: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(absolute_place)]
+Compile = Literal["off", "default", "reduce-overhead"]
+ImagesOnDevice = Literal["never", "auto", "always"]
 
 
 class RunOptions(Part):
@@ -24,6 +26,9 @@ class RunOptions(Part):
     for `hang_seconds` is ended and tried again (0: never); `progress_seconds` is how often an attempt says how far it
     is. `activation_checkpointing` trades time for memory and `deterministic` time for equal bits on a GPU; neither
     changes what is computed. With `previews` every evaluation leaves a small picture of what the networks see.
+    `compile` (torch.compile of student and teacher; "reduce-overhead" replays CUDA graphs), `channels_last` (the memory
+    layout of convolutions) and `images_on_device` (all training images held by the device as bytes) are faster ways to
+    the same step, as trainer/fast tells; like another device or number of threads, the first two move roundings.
     `gpus_per_worker` is what whoever starts the ranks gave each of them, for the account of hours alone; None where
     nobody said.
     """
@@ -43,7 +48,19 @@ class RunOptions(Part):
     activation_checkpointing: bool = False
     deterministic: bool = False
     previews: bool = True
+    compile: Compile = "off"
+    channels_last: bool = False
+    images_on_device: ImagesOnDevice = "never"
     gpus_per_worker: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _compiled_activations_stay(self) -> Self:
+        if self.compile != "off" and self.activation_checkpointing:
+            raise ValueError(
+                f"compile {self.compile!r} and activation_checkpointing do not go together: what a compiled network "
+                "keeps is the compiler's to decide. Leave one of --compile and --activation-checkpointing out"
+            )
+        return self
 
     def changed(self, **fields: Any) -> "RunOptions":
         """These options with some fields changed and checked."""

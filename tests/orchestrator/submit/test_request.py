@@ -32,7 +32,11 @@ ALL_OPTIONS = RunOptions(
     activation_checkpointing=True,
     deterministic=True,
     previews=False,
+    channels_last=True,
+    images_on_device="auto",
 )
+COMPILED = ALL_OPTIONS.changed(compile="default", activation_checkpointing=False)
+"""What does not go together with one of all the others."""
 OF_THE_PLACEMENT = "gpus_per_worker"
 
 
@@ -69,7 +73,10 @@ def test_the_name_of_a_job_is_one_that_kubernetes_takes(name: str) -> None:
     assert called.replace("-", "").isalnum()
 
 
-def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPatch, table_file: str) -> None:
+@pytest.mark.parametrize("options", [ALL_OPTIONS, COMPILED], ids=["all", "compiled"])
+def test_the_words_of_a_run_say_every_option_again(
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch, table_file: str
+) -> None:
     seen = {}
 
     def noted(request: running.Request, _console: object, **more: object) -> int:
@@ -79,7 +86,7 @@ def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(running, "run_table", noted)
     monkeypatch.setattr("orchestrator.cli.common.Selection.remember", lambda *_: pytest.fail("a job remembers nothing"))
     asked = job(
-        options=ALL_OPTIONS,
+        options=options,
         placement=Placement(1, 3, 0.5, "gpu=h100,zone=a"),
         max_concurrent=2,
         retry_failed=True,
@@ -89,7 +96,7 @@ def test_the_words_of_a_run_say_every_option_again(monkeypatch: pytest.MonkeyPat
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 0, ended.output
     request = seen["request"]
-    assert (request.options, request.address) == (ALL_OPTIONS, "ray-head:1")
+    assert (request.options, request.address) == (options, "ray-head:1")
     assert request.placement == Placement(1, 3, 0.5, "gpu=h100,zone=a")
     assert (request.agenda.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
     assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
@@ -107,7 +114,8 @@ def test_only_resume_tries_failed_cells_again(
 
 
 def test_every_option_of_a_trial_was_tried_above() -> None:
-    same = [name for name in RunOptions.model_fields if getattr(ALL_OPTIONS, name) == getattr(RunOptions(), name)]
+    default, tried = RunOptions(), (ALL_OPTIONS, COMPILED)
+    same = [n for n in RunOptions.model_fields if all(getattr(options, n) == getattr(default, n) for options in tried)]
     assert same == ["gpus_per_worker"]  # set where ranks are started
 
 
