@@ -79,8 +79,9 @@ def train_cell(config: dict[str, Any]) -> None:
     """Drive one trial's workers, again after each worker failure while checkpoints advance."""
     import ray.train
     from ray import tune
-    from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from orchestrator.lean_trainer import LeanTorchTrainer
 
     order = Order.from_config(config["order"])
     storage = Storage(RunOptions.model_validate_json(order.options).storage)
@@ -99,7 +100,7 @@ def train_cell(config: dict[str, Any]) -> None:
             message = f"{ATTEMPT_LIMIT} attempts in a row made no new checkpoint; see `mixgrid logs`"
             tune.report({"outcome": "stalled", "message": message})
             return
-        trainer = TorchTrainer(
+        trainer = LeanTorchTrainer(
             work,
             train_loop_config=config,
             scaling_config=_scaling(order.placement),
