@@ -141,15 +141,15 @@ def _first(
     times = [
         (task["ts"] + (task["dur"] if at_end else 0)) / 1e6
         for task in tasks
-        if task.get("ph") == "X" and task["name"] == name and begun <= task["ts"] / 1e6 <= over
+        if task.get("ph") == "X" and task["cat"] == f"task::{name}" and begun <= task["ts"] / 1e6 <= over
     ]
     return min(times, default=None)
 
 
 def processes(tasks: Sequence[Mapping[str, Any]], begun: float, over: float) -> list[str]:
     """The actors that were constructed within a trial's time, one a process."""
-    names = [t["name"] for t in tasks if t.get("ph") == "X" and begun <= t["ts"] / 1e6 <= over]
-    return sorted(name.removesuffix(".__init__") for name in names if name.endswith(".__init__"))
+    names = [task["cat"] for task in tasks if task.get("ph") == "X" and begun <= task["ts"] / 1e6 <= over]
+    return sorted(name[len("task::") : -len(".__init__")] for name in names if name.endswith(".__init__"))
 
 
 def median_of(timelines: Sequence[Mapping[str, float]]) -> dict[str, float]:
