@@ -1,4 +1,4 @@
-"""The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the three files that know Ray."""
+"""The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the few files that know Ray."""
 
 import uuid
 from dataclasses import asdict, dataclass
@@ -79,9 +79,8 @@ def train_cell(config: dict[str, Any]) -> None:
     """Drive one trial's workers, again after each worker failure while checkpoints advance."""
     import ray.train
     from ray import tune
-    from ray.tune.integration.ray_train import TuneReportCallback
 
-    from orchestrator.lean_trainer import LeanTorchTrainer
+    from orchestrator.lean_trainer import LeanTorchTrainer, TellTune
 
     order = Order.from_config(config["order"])
     storage = Storage(RunOptions.model_validate_json(order.options).storage)
@@ -108,7 +107,7 @@ def train_cell(config: dict[str, Any]) -> None:
                 name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
                 storage_path=order.scratch,
                 failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=2),
-                callbacks=[TuneReportCallback()],
+                callbacks=[TellTune()],
             ),
         )
         try:

@@ -77,19 +77,21 @@ class _NotingQueue(TrialQueue):
         super().end(trial_id, now, is_done=is_done)
 
 
-def run_trials(folder: Path, *, trials: int, workers: int) -> tuple[list[Cell], Noting, list[Any]]:
+def run_trials(folder: Path, *, trials: int, workers: int, steps: int) -> tuple[list[Cell], Noting, list[Any]]:
     """Train cells one after another; returns them, when each was let in and over, and Ray's record of its tasks."""
     import ray
 
     from orchestrator.driver import run_cells
 
-    table = DEMO.changed(list(SETTINGS)).selected(rows="Supervised", fractions="1/4", seeds=f"0-{trials - 1}")
+    table = DEMO.changed([*SETTINGS[1:], f"num_steps={steps}"]).selected(
+        rows="Supervised", fractions="1/4", seeds=f"0-{trials - 1}"
+    )
     options = RunOptions(
         storage=str(folder / "storage"),
         data=str(folder / "data"),
         cache=str(folder / "cache"),
         device="cpu",
-        log_every=1,
+        log_every=max(1, steps // 20),
         previews=False,
     )
     cells: list[Cell] = list(table.cells())
@@ -166,10 +168,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=5)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2, help="Of each trial; a step takes some milliseconds.")
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mixgrid-startup-") as folder:
-        cells, notes, tasks = run_trials(Path(folder), trials=words.trials, workers=words.workers)
+        cells, notes, tasks = run_trials(Path(folder), trials=words.trials, workers=words.workers, steps=words.steps)
         storage = Storage(str(Path(folder) / "storage"))
         order = sorted(cells, key=lambda cell: notes.scheduled[cell.trial_id])
         lines = [timeline(cell, storage, notes, tasks) for cell in order]
