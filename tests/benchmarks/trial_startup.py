@@ -121,12 +121,12 @@ def timeline(cell: Cell, storage: Storage, notes: Noting, tasks: Sequence[Mappin
     steps = [record.time for record in records if isinstance(record, TrainRecord)]
     found = {
         SCHEDULED: begun,
-        "trial function runs": _first(tasks, "ImplicitFunc.train", begun, over, at_end=False),
-        "controller constructed": _first(tasks, "TrainController.__init__", begun, over),
-        "controller runs": _first(tasks, "TrainController.run", begun, over, at_end=False),
-        "worker constructed": _first(tasks, "RayTrainWorker.__init__", begun, over),
-        "process group set up": _first(tasks, "execute._setup_torch_process_group", begun, over),
-        "workers entered": _first(tasks, "RayTrainWorker.run_train_fn", begun, over),
+        "trial function runs": first_of(tasks, "ImplicitFunc.train", begun, over, at_end=False),
+        "controller constructed": first_of(tasks, "TrainController.__init__", begun, over),
+        "controller runs": first_of(tasks, "TrainController.run", begun, over, at_end=False),
+        "worker constructed": first_of(tasks, "RayTrainWorker.__init__", begun, over),
+        "process group set up": first_of(tasks, "execute._setup_torch_process_group", begun, over),
+        "workers entered": first_of(tasks, "RayTrainWorker.run_train_fn", begun, over),
         "data open, network built": manifest.started,
         "first step done": min(steps),
         "last step done": max(steps),
@@ -136,7 +136,7 @@ def timeline(cell: Cell, storage: Storage, notes: Noting, tasks: Sequence[Mappin
     return {stage: found[stage] for stage in STAGES if found[stage] is not None}
 
 
-def _first(
+def first_of(
     tasks: Sequence[Mapping[str, Any]], name: str, begun: float, over: float, *, at_end: bool = True
 ) -> float | None:
     """The start, or the end, of the first task of a name within a trial's time."""
