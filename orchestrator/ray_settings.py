@@ -9,6 +9,8 @@ SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # So long a process may take to be done with a trial before it drives the next, which would else count as failed.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "120",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # else Tune starts one trial after another
     # A controller looks at its workers so often: for their reports, and twice after the last.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -20,6 +22,6 @@ SETTINGS = {
 
 
 def apply_ray_settings() -> None:
-    """Set what the user has not set; Tune hands what concerns Train on to the processes of a trial."""
+    """Set what the user has not set, in the driver and in each trial's process, which may be on another machine."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.lease import stop_path
+from orchestrator.ray_settings import apply_ray_settings
 from orchestrator.resources import Placement
 from trainer.host import Progress
 from trainer.reading import (
@@ -82,6 +83,7 @@ def train_cell(config: dict[str, Any]) -> None:
 
     from orchestrator.lean_trainer import LeanTorchTrainer, TellTune
 
+    apply_ray_settings()
     order = Order.from_config(config["order"])
     storage = Storage(RunOptions.model_validate_json(order.options).storage)
     failures = 0
