@@ -50,10 +50,17 @@ class RayHost:
         self._stop_path = stop_path(driver)
 
     def report(self, progress: Progress) -> None:
-        """Called by every rank at the same steps, as Ray Train's barrier needs."""
+        """Called by every rank at the same steps, as Ray Train's barrier needs.
+
+        Raises: ConnectionError where an actor of Ray has died in between, which another try mends.
+        """
+        import ray.exceptions
         import ray.train
 
-        ray.train.report(dict(progress))
+        try:
+            ray.train.report(dict(progress))
+        except ray.exceptions.RayError as error:
+            raise ConnectionError(f"the report did not reach Ray: {error}") from error
 
     def stop_requested(self, step: int) -> bool:
         """Whether the driver left word to stop."""
