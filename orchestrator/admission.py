@@ -164,12 +164,12 @@ class TrialQueue:
         self._spent += ended.work_so_far(now)
         if is_done and self._is_learning and ended.forecast.seconds > 0:
             self._paces[ended.forecast.is_known].append((now - ended.since) / ended.forecast.seconds)
-            self._waiting = self._arrange(map(self._paced, self._forecasts.values()))
+            self._waiting = self._arrange(self._paced(self._forecasts.values()))
 
     def put_back(self, trial: Waiting) -> None:
         """A trial waits again, with what is left of it."""
         self._forecasts[trial.trial_id] = trial
-        self._waiting = self._arrange([*self._waiting, self._paced(trial)])
+        self._waiting = self._arrange([*self._waiting, *self._paced([trial])])
 
     def spent(self, now: float) -> float:
         """Device-seconds of this run so far, those of running trials included."""
@@ -187,7 +187,12 @@ class TrialQueue:
         promised = sum(item.expected.devices * item.seconds_left(now) for item in self._running.values())
         return affordable(self._waiting, self._budget - self.spent(now) - promised)
 
-    def _paced(self, trial: Waiting) -> Waiting:
-        """A trial of the length that finished ones suggest: the median of their times over their forecasts."""
-        paces = self._paces[trial.is_known]
-        return replace(trial, seconds=trial.seconds * median(paces), is_known=True) if paces else trial
+    def _paced(self, trials: Iterable[Waiting]) -> list[Waiting]:
+        """Trials of the lengths that finished ones suggest: the median of their times over their forecasts."""
+        pace = {is_known: median(paces) for is_known, paces in self._paces.items() if paces}
+        return [
+            replace(trial, seconds=trial.seconds * pace[trial.is_known], is_known=True)
+            if trial.is_known in pace
+            else trial
+            for trial in trials
+        ]

@@ -1,6 +1,5 @@
 """The Tune driver: missing cells to a fresh Tuner to an outcome. Knows Ray; asks nothing of Tune's own state."""
 
-import os
 import shutil
 import tempfile
 import threading
@@ -22,6 +21,7 @@ from orchestrator.agenda import Agenda
 from orchestrator.lease import Lease
 from orchestrator.nodes import Node, room_on, settled_on
 from orchestrator.progress import GridProgress, TrialProgress
+from orchestrator.ray_settings import apply_ray_settings
 from orchestrator.resources import DRIVER_CPUS, Placement, devices_of
 from orchestrator.stopping import Stopper
 from orchestrator.trainable import Order, train_cell
@@ -199,7 +199,12 @@ def _order(cell: Cell, options: RunOptions, placement: Placement, lease: Lease, 
 def _tune(turnstile: _Turnstile, num_trials: int, progress: GridProgress, *, scratch: str, name: str) -> None:
     tuner = tune.Tuner(
         tune.with_resources(train_cell, {"CPU": DRIVER_CPUS}),
-        tune_config=tune.TuneConfig(search_alg=turnstile, num_samples=num_trials, trial_dirname_creator=_trial_name),
+        tune_config=tune.TuneConfig(
+            search_alg=turnstile,
+            num_samples=num_trials,
+            trial_dirname_creator=_trial_name,
+            reuse_actors=True,  # the process that drove a trial drives the next: it has imported everything
+        ),
         run_config=tune.RunConfig(
             name=name,
             storage_path=scratch,
@@ -218,13 +223,7 @@ def _trial_name(trial: Any) -> str:
 @contextmanager
 def _ray(address: str | None) -> Iterator[str]:
     """A Ray of our own, or a connection to a cluster, to which the code is shipped; gives its dashboard's address."""
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")  # else Tune starts one trial after another
-    # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.
-    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
+    apply_ray_settings()
     if address is None:
         context = ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     else:

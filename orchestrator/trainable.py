@@ -1,10 +1,11 @@
-"""The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the three files that know Ray."""
+"""The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the few files that know Ray."""
 
 import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.lease import stop_path
+from orchestrator.ray_settings import apply_ray_settings
 from orchestrator.resources import Placement
 from trainer.host import Progress
 from trainer.reading import (
@@ -49,10 +50,17 @@ class RayHost:
         self._stop_path = stop_path(driver)
 
     def report(self, progress: Progress) -> None:
-        """Called by every rank at the same steps, as Ray Train's barrier needs."""
+        """Called by every rank at the same steps, as Ray Train's barrier needs.
+
+        Raises: ConnectionError where an actor of Ray has died in between, which another try mends.
+        """
+        import ray.exceptions
         import ray.train
 
-        ray.train.report(dict(progress))
+        try:
+            ray.train.report(dict(progress))
+        except ray.exceptions.RayError as error:
+            raise ConnectionError(f"the report did not reach Ray: {error}") from error
 
     def stop_requested(self, step: int) -> bool:
         """Whether the driver left word to stop."""
@@ -79,9 +87,10 @@ def train_cell(config: dict[str, Any]) -> None:
     """Drive one trial's workers, again after each worker failure while checkpoints advance."""
     import ray.train
     from ray import tune
-    from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
+    from orchestrator.lean_trainer import LeanTorchTrainer, TellTune
+
+    apply_ray_settings()
     order = Order.from_config(config["order"])
     storage = Storage(RunOptions.model_validate_json(order.options).storage)
     failures = 0
@@ -99,7 +108,7 @@ def train_cell(config: dict[str, Any]) -> None:
             message = f"{ATTEMPT_LIMIT} attempts in a row made no new checkpoint; see `mixgrid logs`"
             tune.report({"outcome": "stalled", "message": message})
             return
-        trainer = TorchTrainer(
+        trainer = LeanTorchTrainer(
             work,
             train_loop_config=config,
             scaling_config=_scaling(order.placement),
@@ -107,7 +116,7 @@ def train_cell(config: dict[str, Any]) -> None:
                 name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
                 storage_path=order.scratch,
                 failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=2),
-                callbacks=[TuneReportCallback()],
+                callbacks=[TellTune()],
             ),
         )
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.table import Cell, Table
+from experiments.table import Table
 from experiments.table1 import TABLE1
 from trainer.consistency import ious_of
 from trainer.records import (
@@ -45,14 +45,15 @@ def large_table(num_seeds: int = 35, every: int = 2000) -> Table:
 def put_many(storage: Storage, table: Table, *, with_curves: bool = False) -> None:
     """Finish every trial of a table, without training it."""
     for number, cell in enumerate(table.cells()):
-        _put(storage, cell, np.random.default_rng(number), with_curves)
+        put_trial(storage, cell.spec, np.random.default_rng(number), with_curves=with_curves)
 
 
-def _put(storage: Storage, cell: Cell, rng: np.random.Generator, with_curves: bool) -> None:
-    spec, trial_id = cell.spec, cell.trial_id
+def put_trial(storage: Storage, spec: TrialSpec, rng: np.random.Generator, *, with_curves: bool = False) -> None:
+    """Finish a trial, without training it."""
+    trial_id = spec.trial_id
     evaluations = tuple(_evaluation(step, network, rng) for step, network in judged(spec))
     for number in range(len(ATTEMPTS)):
-        manifest = _manifest(cell, number)
+        manifest = _manifest(spec, number)
         storage.write(attempt_path(trial_id, manifest.attempt, "manifest.json"), manifest.sealed())
         progress = _progress(manifest, spec.num_steps)
         storage.write(attempt_path(trial_id, manifest.attempt, "progress.json"), progress.sealed())
@@ -66,7 +67,7 @@ def _put(storage: Storage, cell: Cell, rng: np.random.Generator, with_curves: bo
         class_names=CLASSES,
         digests=DIGESTS,
         evaluations=evaluations,
-        segments=_segments(storage, cell, evaluations, rng, with_curves),
+        segments=_segments(storage, spec, evaluations, rng, with_curves),
         weights_sha256="ab" * 32,
     )
     storage.write(trial_path(trial_id, "result.json"), result.sealed())
@@ -99,10 +100,10 @@ def _evaluation(step: int, network: str, rng: np.random.Generator) -> Evaluation
     )
 
 
-def _manifest(cell: Cell, number: int) -> Manifest:
-    labeled = -(-2975 * cell.label_fraction.numerator // cell.label_fraction.denominator)
+def _manifest(spec: TrialSpec, number: int) -> Manifest:
+    labeled = -(-2975 * spec.label_fraction.numerator // spec.label_fraction.denominator)
     return Manifest(
-        trial_id=cell.trial_id,
+        trial_id=spec.trial_id,
         attempt=ATTEMPTS[number],
         started=STARTED[number],
         resumed_from_step=20_000 * number,
@@ -134,11 +135,15 @@ def _progress(manifest: Manifest, num_steps: int) -> ProgressRecord:
 
 
 def _segments(
-    storage: Storage, cell: Cell, evaluations: tuple[EvaluationRecord, ...], rng: np.random.Generator, with_curves: bool
+    storage: Storage,
+    spec: TrialSpec,
+    evaluations: tuple[EvaluationRecord, ...],
+    rng: np.random.Generator,
+    with_curves: bool,
 ) -> tuple[Segment, ...]:
     """A segment per 1,000 steps; their files are there only with curves."""
     segments = []
-    for end in range(1000, cell.spec.num_steps + 1, 1000):
+    for end in range(1000, spec.num_steps + 1, 1000):
         steps = range(end - 900, end + 1, 100)
         names = ("supervised_loss", "unlabeled_loss", "confident_fraction", "mask_area", "learning_rate")
         records: list[Record] = [
@@ -146,7 +151,7 @@ def _segments(
             for s in steps
         ]
         records += [record for record in evaluations if end - 1000 < record.step <= end]
-        place = {"trial_id": cell.trial_id, "attempt": ATTEMPTS[end > 20_000], "step": end}
+        place = {"trial_id": spec.trial_id, "attempt": ATTEMPTS[end > 20_000], "step": end}
         if with_curves:
             segments.append(write_segment(storage, **place, records=records))  # type: ignore[arg-type]
         else:

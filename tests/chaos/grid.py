@@ -33,7 +33,7 @@ from trainer.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 # What Ray calls its processes.
-WORKER, TRIAL_PROCESS, CONTROLLER = "ray::RayTrainWorker", "ray::ImplicitFunc", "ray::TrainController"
+WORKER, TRIAL_PROCESS, BARRIER = "ray::RayTrainWorker", "ray::ImplicitFunc", "ray::SynchronizationActor"
 PROGRAM = "from orchestrator.cli.app import main; main()"
 
 

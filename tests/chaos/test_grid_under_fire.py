@@ -15,7 +15,7 @@ import pytest
 
 from experiments.table import Table
 from tests.chaos.grid import (
-    CONTROLLER,
+    BARRIER,
     TRIAL_PROCESS,
     WORKER,
     Grid,
@@ -72,7 +72,7 @@ def test_a_grid_outlives_the_kill_of_every_process_of_a_trial_and_of_its_driver(
 ) -> None:
     grid = make_grid(tmp_path, places)
     with grid.running() as driver:
-        for title in (WORKER, TRIAL_PROCESS, CONTROLLER, WORKER):
+        for title in (WORKER, TRIAL_PROCESS, BARRIER, WORKER):
             grid.kill_one(driver, title)
             time.sleep(5.0)
         grid.wait_for_unsafe_steps(driver)

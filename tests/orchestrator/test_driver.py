@@ -2,19 +2,24 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from ray import tune
 from ray.tune.search import Searcher
 
 from orchestrator import driver
 from orchestrator.admission import TrialQueue
+from orchestrator.agenda import Agenda
 from orchestrator.order import Waiting
 from orchestrator.progress import GridProgress, TrialProgress
 from orchestrator.resources import Placement
@@ -104,6 +109,34 @@ def test_a_cell_outlives_the_kill_of_its_worker_its_trial_process_and_its_driver
     run_trial(cell.spec, undisturbed, NoHost())  # the same digits without Ray
     killed, whole = read_result(storage, cell.trial_id), read_result(Storage(undisturbed.storage), cell.trial_id)
     assert killed.weights_sha256 == whole.weights_sha256
+
+
+@pytest.mark.ray
+def test_the_process_that_drove_a_trial_drives_the_next_and_a_killed_one_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+
+    def name_process(config: dict[str, Any]) -> None:
+        if config["order"]["trial_id"] == order[1] and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        tune.report({"outcome": "done", "message": str(os.getpid())})
+
+    cells = replace(small_table(), seeds=(0, 1)).cells()
+    order = [cell.trial_id for cell in cells]
+    processes: dict[str, str] = {}
+
+    def look(progress: GridProgress) -> None:
+        processes.update({name: trial.message for name, trial in progress.trials.items()})
+
+    monkeypatch.setattr(driver, "train_cell", name_process)
+    options = RunOptions(storage=str(tmp_path / "runs"), device="cpu")
+    agenda = Agenda(tuple(Waiting(name, 1, 9.0 - place) for place, name in enumerate(order)), max_concurrent=1)
+    outcome = driver.run_cells(cells, options, Placement(), table_name="small", agenda=agenda, while_running=look)
+    assert outcome.problems == {}
+    first, second, third, fourth = (processes[name] for name in order)
+    assert first != second == third == fourth
 
 
 # --- what is withheld from Tune, without Ray ----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
@@ -15,6 +16,7 @@ from trainer.records import (
     attempt_path,
     checkpoint_name,
 )
+from trainer.run import failure_reason
 from trainer.spec import RunOptions, TrialSpec
 from trainer.storage import Storage
 
@@ -97,6 +99,18 @@ def test_a_word_in_storage_asks_trials_to_stop(storage: Storage) -> None:
     assert not host.stop_requested(1)
     storage.write(stop_path("d"), b"stop\n")
     assert host.stop_requested(1)
+
+
+def test_an_actor_of_ray_that_dies_is_no_failure_of_the_trial(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(_scalars: object) -> None:
+        raise ActorDiedError
+
+    monkeypatch.setattr("ray.train.report", report)
+    with pytest.raises(ConnectionError, match="did not reach Ray") as raised:
+        RayHost(storage, "d").report({"step": 1})  # type: ignore[typeddict-item]
+    assert failure_reason(raised.value) is None  # so that it is raised, and tried again
 
 
 def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
