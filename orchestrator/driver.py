@@ -23,7 +23,7 @@ from orchestrator.lease import Lease
 from orchestrator.progress import GridProgress, TrialProgress
 from orchestrator.resources import DRIVER_CPUS, Placement, devices_of, free_slots, refuse_misfits, worker_slots
 from orchestrator.stopping import Stopper
-from orchestrator.trainable import Order, train_cell
+from orchestrator.trainable import Order, draining_nodes, train_cell
 from trainer.spec import RunOptions
 from trainer.storage import Storage
 
@@ -115,7 +115,7 @@ class _Turnstile(Searcher):  # type: ignore[misc]
     def _capacity(self, now: float) -> int:
         """Workers that the cluster has room for, those of our own trials included."""
         if now - self._looked >= _LOOK_SECONDS:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            nodes = _staying_nodes()
             holding = sum(self._is_settled(name, now) for name in self._queue.running) * self._placement.workers
             free = free_slots(self._placement, ray.available_resources())
             self._slots = min(worker_slots(self._placement, nodes), holding + free)
@@ -126,6 +126,12 @@ class _Turnstile(Searcher):  # type: ignore[misc]
         """Whether a trial holds its devices by now, so that what the cluster calls free is free of it."""
         is_starting = self._progress.trials[name].phase in ("waiting", "starting")
         return not is_starting or now - self._let_in[name] > _SETTLING_SECONDS
+
+
+def _staying_nodes() -> list[dict[str, float]]:
+    """Resources of every node that lives and is not about to be taken away."""
+    leaving = draining_nodes()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
 
 
 @dataclass(frozen=True, slots=True)

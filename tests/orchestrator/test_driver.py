@@ -113,10 +113,14 @@ class Cluster:
 
     def __init__(self, *cpus: float) -> None:
         self.cpus, self.used, self.num_looks = list(cpus), 0.0, 0
+        self.drained: frozenset[str] = frozenset()
 
     def nodes(self) -> list[dict[str, object]]:
         self.num_looks += 1
-        return [{"Alive": cpus > 0, "Resources": {"CPU": abs(cpus)}} for cpus in self.cpus]
+        return [
+            {"NodeID": f"node-{number}", "Alive": cpus > 0, "Resources": {"CPU": abs(cpus)}}
+            for number, cpus in enumerate(self.cpus)
+        ]
 
     def available_resources(self) -> Mapping[str, float]:
         return {"CPU": sum(cpus for cpus in self.cpus if cpus > 0) - self.used}
@@ -128,6 +132,7 @@ class Gate:
     def __init__(self, patch: pytest.MonkeyPatch, cluster: Cluster, num_trials: int, **limits: float) -> None:
         self.now, self.cluster = 0.0, cluster
         patch.setattr(driver, "ray", cluster)
+        patch.setattr(driver, "draining_nodes", lambda: cluster.drained)
         patch.setattr(driver.time, "monotonic", lambda: self.now)
         names = "abcdefgh"[:num_trials]
         self.progress = GridProgress({name: TrialProgress(name) for name in names})
@@ -187,6 +192,16 @@ def test_a_dead_node_counts_for_nothing_even_where_its_devices_are_still_called_
     assert gate.let_in() == "a"
     gate.settle("a")
     assert gate.let_in() is None
+
+
+def test_nothing_is_let_in_for_a_node_that_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0, 1.0), 5)
+    gate.cluster.drained = frozenset({"node-1"})
+    assert [gate.let_in(), gate.let_in()] == ["a", None]
+    gate.settle("a")
+    assert gate.let_in() is None
+    gate.cluster.drained = frozenset()
+    assert gate.let_in() == "b"
 
 
 def test_devices_that_somebody_else_uses_are_not_free(monkeypatch: pytest.MonkeyPatch) -> None:

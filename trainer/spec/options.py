@@ -25,7 +25,7 @@ class RunOptions(Part):
     is. `activation_checkpointing` trades time for memory and `deterministic` time for equal bits on a GPU; neither
     changes what is computed. With `previews` every evaluation leaves a small picture of what the networks see.
     `gpus_per_worker` is what whoever starts the ranks gave each of them, for the account of hours alone; None where
-    nobody said.
+    nobody said. `submission` names the submitted job that the ranks work for, "" where there is none.
     """
 
     storage: Place = "runs"
@@ -44,6 +44,7 @@ class RunOptions(Part):
     deterministic: bool = False
     previews: bool = True
     gpus_per_worker: float | None = Field(default=None, ge=0)
+    submission: str = ""
 
     def changed(self, **fields: Any) -> "RunOptions":
         """These options with some fields changed and checked."""
