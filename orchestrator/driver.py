@@ -24,7 +24,7 @@ from orchestrator.progress import GridProgress, TrialProgress
 from orchestrator.ray_settings import apply_ray_settings
 from orchestrator.resources import DRIVER_CPUS, Placement, devices_of
 from orchestrator.stopping import Stopper
-from orchestrator.trainable import Order, train_cell
+from orchestrator.trainable import Order, draining_nodes, train_cell
 from trainer.spec import RunOptions
 from trainer.storage import Storage
 
@@ -116,7 +116,7 @@ class _Turnstile(Searcher):  # type: ignore[misc]
     def _capacity(self, now: float) -> int:
         """Workers that the cluster has room for, those of our own trials included."""
         if now - self._looked >= _LOOK_SECONDS:
-            slots, free = room_on(self._placement, _nodes())
+            slots, free = room_on(self._placement, _staying_nodes())
             holding = sum(self._is_settled(name, now) for name in self._queue.running) * self._placement.workers
             self._slots = min(slots, holding + free)
             self._looked = now
@@ -128,11 +128,12 @@ class _Turnstile(Searcher):  # type: ignore[misc]
         return not is_starting or now - self._let_in[name] > _SETTLING_SECONDS
 
 
-def _nodes() -> list[Node]:
-    """Every node that lives."""
+def _staying_nodes() -> list[Node]:
+    """Every node that lives and is not about to be taken away."""
     free = ray._private.state.available_resources_per_node()  # Ray has no public question for it
-    alive = (node for node in ray.nodes() if node["Alive"])
-    return [Node(node["Resources"], free.get(node["NodeID"], {}), node["Labels"]) for node in alive]
+    leaving = draining_nodes()
+    staying = (node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving)
+    return [Node(node["Resources"], free.get(node["NodeID"], {}), node["Labels"]) for node in staying]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def run_cells(
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
         with _ray(address) as lease.dashboard, _scratch(storage, address, lease.name) as scratch:
-            placement = settled_on(placement, options.device, _nodes())
+            placement = settled_on(placement, options.device, _staying_nodes())
             queue = agenda.queue(mine, placement)
             orders = {cell.trial_id: _order(cell, options, placement, lease, scratch) for cell in mine}
             with Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):

@@ -1,6 +1,7 @@
 """The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the few files that know Ray."""
 
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,12 +43,21 @@ class Order:
         return cls(**{**config, "placement": Placement(**config["placement"])})
 
 
-class RayHost:
-    """Reports scalars through Ray Train; asks storage whether the driver wants its trials to stop."""
+class Drained(RuntimeError):  # noqa: N818  (what happened to the trial's nodes, not to the trial)
+    """A node of the trial is about to be taken away: the trial has a checkpoint and goes on elsewhere."""
 
-    def __init__(self, storage: Storage, driver: str) -> None:
+
+class RayHost:
+    """Reports scalars through Ray Train; a trial stops where the driver left word, or where one of its nodes goes.
+
+    Args:
+        nodes: those that the trial's workers are on, by Ray's ids.
+    """
+
+    def __init__(self, storage: Storage, driver: str, nodes: Collection[str] = ()) -> None:
         self._storage = storage
         self._stop_path = stop_path(driver)
+        self._nodes = frozenset(nodes)
 
     def report(self, progress: Progress) -> None:
         """Called by every rank at the same steps, as Ray Train's barrier needs.
@@ -63,37 +73,67 @@ class RayHost:
             raise ConnectionError(f"the report did not reach Ray: {error}") from error
 
     def stop_requested(self, step: int) -> bool:
+        """Whether the driver left word to stop, or Ray drains a node of the trial."""
+        return self.is_told_to_stop or bool(self.drained_nodes)
+
+    @property
+    def drained_nodes(self) -> list[str]:
+        """Nodes of the trial that are about to be taken away."""
+        return sorted(self._nodes & draining_nodes()) if self._nodes else []
+
+    @property
+    def is_told_to_stop(self) -> bool:
         """Whether the driver left word to stop."""
         return self._storage.exists(self._stop_path)
 
 
+def draining_nodes() -> frozenset[str]:
+    """The nodes of the cluster that Ray drains, by its ids."""
+    import ray
+
+    return frozenset(ray._private.state.state.get_draining_nodes())  # Ray has no public question for it
+
+
+def nodes_of_trial() -> frozenset[str]:
+    """The nodes that the workers of the trial are on which asks, by Ray's ids."""
+    import ray.util
+
+    group = ray.util.get_current_placement_group()
+    return frozenset(ray.util.placement_group_table(group)["bundles_to_node_id"].values() if group else ())
+
+
 def work(config: dict[str, Any]) -> None:
-    """One rank: run the trial and report how it ended. What another try would not mend does not raise."""
+    """One rank: run the trial and report how it ended. What another try would not mend does not raise.
+
+    Raises: Drained where the trial stopped for a node's sake and is to go on elsewhere.
+    """
     import ray.train
 
     from trainer.run import run_trial
 
     order = Order.from_config(config["order"])
     options = RunOptions.model_validate_json(order.options).changed(gpus_per_worker=order.placement.gpus_per_worker)
-    outcome = run_trial(
-        TrialSpec.model_validate_json(order.spec), options, RayHost(Storage(options.storage), order.driver)
-    )
+    host = RayHost(Storage(options.storage), order.driver, nodes_of_trial())
+    outcome = run_trial(TrialSpec.model_validate_json(order.spec), options, host)
+    if outcome.kind == "stopped" and not host.is_told_to_stop and (drained := host.drained_nodes):
+        raise Drained(f"{outcome.message}: Ray drains node {', '.join(drained)}")
     if outcome.kind == "failed" and order.placement.workers > 1:
         raise RuntimeError(outcome.message)  # the other ranks may wait for this one: Ray ends them all
     ray.train.report({"outcome": outcome.kind, "message": outcome.message})
 
 
 def train_cell(config: dict[str, Any]) -> None:
-    """Drive one trial's workers, again after each worker failure while checkpoints advance."""
+    """Drive one trial's workers, again after each worker failure while checkpoints advance.
+
+    Raises: what ended the workers, where the node of this process is drained too: Tune starts it anew elsewhere.
+    """
     import ray.train
     from ray import tune
-
-    from orchestrator.lean_trainer import LeanTorchTrainer, TellTune
 
     apply_ray_settings()
     order = Order.from_config(config["order"])
     storage = Storage(RunOptions.model_validate_json(order.options).storage)
-    failures = 0
+    failures, last_error = 0, ""
     while True:
         if storage.exists(stop_path(order.driver)):
             tune.report({"outcome": "stopped", "message": "stopped before it began"})
@@ -105,26 +145,56 @@ def train_cell(config: dict[str, Any]) -> None:
         before = newest_step(storage, order.trial_id)
         failures = max(failures, stalled_attempts(storage, order.trial_id, since=order.started))
         if failures >= ATTEMPT_LIMIT:
-            message = f"{ATTEMPT_LIMIT} attempts in a row made no new checkpoint; see `mixgrid logs`"
+            message = f"{ATTEMPT_LIMIT} attempts in a row made no new checkpoint{last_error}; see `mixgrid logs`"
             tune.report({"outcome": "stalled", "message": message})
             return
-        trainer = LeanTorchTrainer(
-            work,
-            train_loop_config=config,
-            scaling_config=_scaling(order.placement),
-            run_config=ray.train.RunConfig(
-                name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
-                storage_path=order.scratch,
-                failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=2),
-                callbacks=[TellTune()],
-            ),
-        )
         try:
-            trainer.fit()
+            _trainer(order, config).fit()
             return
         except ray.train.TrainingFailedError as error:
             print(f"{order.trial_id}: {error}", flush=True)
-            failures = 0 if newest_step(storage, order.trial_id) > before else failures + 1
+            if is_on_drained_node(error, ray.get_runtime_context().get_node_id()):
+                raise
+            if not found_no_devices(error):
+                failures = 0 if newest_step(storage, order.trial_id) > before else failures + 1
+                last_error = f", the last one because of {_last_line(error)}"
+
+
+def found_no_devices(error: Exception) -> bool:
+    """Whether workers could not begin since their devices are not free: a node went, and others use what is left."""
+    cause = getattr(error, "controller_failure", None)
+    return type(cause).__name__ == "WorkerGroupStartupTimeoutError"  # Ray keeps the class to itself
+
+
+def is_on_drained_node(error: Exception, node: str) -> bool:
+    """Whether workers stopped because nodes are drained, and a certain node is one of them."""
+    causes = getattr(error, "worker_failures", {}).values()
+    return any("Drained" in f"{cause!r}" and node in str(cause) for cause in causes)
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:300]
+
+
+def _trainer(order: Order, config: dict[str, Any]) -> Any:
+    import ray.train
+    from ray.train.torch import TorchConfig
+
+    from orchestrator.lean_trainer import LeanTorchTrainer, TellTune
+
+    computes_on_cpu = RunOptions.model_validate_json(order.options).device == "cpu"
+    return LeanTorchTrainer(
+        work,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="gloo" if computes_on_cpu else None),  # None: NCCL where it holds GPUs
+        scaling_config=_scaling(order.placement),
+        run_config=ray.train.RunConfig(
+            name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
+            storage_path=order.scratch,
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=2),
+            callbacks=[TellTune()],
+        ),
+    )
 
 
 def _scaling(placement: Placement) -> Any:

@@ -1,12 +1,15 @@
 """What `explain` prints of a number: the cell of the table, then each of its trials."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from experiments.table import Cell
 from orchestrator.cli.common import Chosen, Places
+from orchestrator.submit.ledger import origin_of, submission_called
+from trainer.reading import read_manifests
+from trainer.storage import Storage
 
 _WIDTH = 13
 
@@ -33,7 +36,17 @@ def explain_cells(console: Console, chosen: Chosen, cells: Sequence[Cell], place
     for cell in cells:
         command = Command(tuple(selection.words_for(cell)), words_of(places))
         entries = entries_of(chosen.storage, cell, here=here, command=command, with_losses=True)
-        print_entries(console, f"{cell.name} of table {table.name}", entries)
+        submitted = [("submitted", text) for text in snapshots_of(chosen.storage, cell.trial_id)]
+        print_entries(console, f"{cell.name} of table {table.name}", [*entries, *submitted])
+
+
+def snapshots_of(storage: Storage, trial_id: str) -> Iterator[str]:
+    """The snapshots of code that attempts at a trial ran as submitted jobs, in words, each once."""
+    manifests, _ = read_manifests(storage, trial_id)
+    names = dict.fromkeys(str(manifest.options.get("submission") or "") for manifest in manifests)
+    for name in filter(None, names):
+        record = submission_called(storage, name)
+        yield f"{name}, whose record is gone" if record is None else origin_of(record)
 
 
 def words_of(places: Places) -> tuple[str, ...] | None:

@@ -128,7 +128,7 @@ def run(
     """Train what is missing of a table, here or on a cluster; run it again after anything at all to go on."""
     from orchestrator.cli.running import Request, run_table
 
-    options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker)
+    options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker, submission=submission or "")
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker, node_labels)
     agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)

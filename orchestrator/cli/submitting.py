@@ -153,6 +153,7 @@ def _prepared(wanted: Submission, attempt: int, cells: Sequence[Cell]) -> tuple[
 
 def _send(errand: Errand, load: Load) -> SubmissionRecord:
     job, storage = load.job, load.storage
+    errand.check()
     record = ledger.record_of(job, load.snapshot, errand.backend, errand.address)
     if not ledger.claim(storage, record):
         raise SubmitError(

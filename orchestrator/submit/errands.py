@@ -29,12 +29,17 @@ class Backends:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A job as its backend takes it: what is told of it beforehand, and the act that returns the backend's own id."""
+    """A job as its backend takes it: what is told of it beforehand, and two acts.
+
+    `check` raises SubmitError where the backend would not do, before anything is written; `send` returns the backend's
+    own id.
+    """
 
     backend: BackendName
     address: str
     told: str
     send: Callable[[], str]
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,13 @@ def errand_for(name: BackendName, load: Load, nodes: Nodes, backends: Backends, 
 def _to_ray(load: Load, nodes: Nodes, options: RayOptions, say: Callable[[str], None]) -> Errand:
     address = ray_jobs.job_address(options.address)
     told = json.dumps({"address": address, **ray_jobs.request_of(load.job, nodes, options)}, indent=1) + "\n"
-    return Errand("ray", address, told, lambda: ray_jobs.send(load.job, load.snapshot, nodes, options, say))
+    return Errand(
+        "ray",
+        address,
+        told,
+        send=lambda: ray_jobs.send(load.job, load.snapshot, nodes, options),
+        check=lambda: ray_jobs.check(load.job, load.snapshot, nodes, options, say),
+    )
 
 
 def _to_slurm(load: Load, nodes: Nodes, options: SlurmOptions, say: Callable[[str], None]) -> Errand:

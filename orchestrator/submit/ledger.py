@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.lease import this_host
 from orchestrator.submit.request import Job
-from orchestrator.submit.snapshot import Snapshot
+from orchestrator.submit.snapshot import Origin, Snapshot
 from trainer.records import (
     DamagedRecord,
     FileWord,
@@ -94,9 +94,13 @@ def record_of(job: Job, snapshot: Snapshot, backend: BackendName, address: str) 
 
 
 def claim(storage: Storage, record: SubmissionRecord) -> bool:
-    """Write a record before its job is sent; false where somebody else wrote theirs at the same moment."""
+    """Write a record before its job is sent; false where somebody else wrote theirs before, or at the same moment."""
+    path = file_of(record.name, "json")
+    with suppress(DamagedRecord):
+        if SubmissionRecord.find(storage, path) is not None:
+            return False
     remember(storage, record)
-    return SubmissionRecord.find(storage, file_of(record.name, "json")) == record
+    return SubmissionRecord.find(storage, path) == record
 
 
 def remember(storage: Storage, record: SubmissionRecord) -> None:
@@ -105,8 +109,9 @@ def remember(storage: Storage, record: SubmissionRecord) -> None:
 
 
 def forget(storage: Storage, record: SubmissionRecord) -> None:
-    """Take back the record of a job that could not be sent."""
-    storage.remove(file_of(record.name, "json"))
+    """Take back all that was written of a job that could not be sent."""
+    for suffix in ("zip", "json"):
+        storage.remove(file_of(record.name, suffix))
 
 
 def file_of(name: str, suffix: str) -> str:
@@ -126,6 +131,18 @@ def submissions_of(storage: Storage, trial_ids: Collection[str]) -> list[Submiss
         if set(record.trial_ids) & set(trial_ids):
             latest[record.submission] = record
     return sorted(latest.values(), key=lambda record: record.sent)
+
+
+def submission_called(storage: Storage, name: str) -> SubmissionRecord | None:
+    """The record of a job by its name; None where it is gone or damaged."""
+    with suppress(DamagedRecord):
+        return SubmissionRecord.find(storage, file_of(name, "json"))
+    return None
+
+
+def origin_of(record: SubmissionRecord) -> str:
+    """The code of a submitted job in words: its snapshot, the commit, and the files that differed from it."""
+    return f"snapshot {record.snapshot[:12]} of {record.name}: {Origin(record.commit, record.changed_files)}"
 
 
 def described(record: SubmissionRecord) -> str:

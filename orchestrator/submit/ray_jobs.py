@@ -10,20 +10,19 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from orchestrator.submit.ledger import JobState, SubmissionRecord, file_of
+from orchestrator.submit.readiness import look_around, notes_of, problems_of
 from orchestrator.submit.request import Job, Nodes, SubmitError
 from orchestrator.submit.snapshot import Snapshot
 from orchestrator.submit.tracker import problem_with
 from trainer.storage import Storage
 
-_LIBRARIES = ("ray", "torch", "pydantic", "pyarrow")
 _MARK = "mixgrid probe: "
 _PROBE_SECONDS = 300.0
 _DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -70,49 +69,56 @@ def _python(nodes: Nodes) -> str:
     return nodes.python or "python"
 
 
-def send(job: Job, snapshot: Snapshot, nodes: Nodes, options: RayOptions, say: Callable[[str], None]) -> str:
-    """Check the cluster, then queue the job; returns its id.
-
-    Raises: SubmitError with everything that the check found, or with what the job server answered.
-    """
+def send(job: Job, snapshot: Snapshot, nodes: Nodes, options: RayOptions) -> str:
+    """Queue the job; returns its id. Raises: SubmitError with what the job server answered."""
     client = _client(job_address(options.address))
+    with _runtime_env(snapshot, options) as environment:
+        request = {**request_of(job, nodes, options), "runtime_env": environment}
+        return _submitted(client, **request)
+
+
+def check(job: Job, snapshot: Snapshot, nodes: Nodes, options: RayOptions, say: Callable[[str], None]) -> None:
+    """Let every node say what it is and sees. Raises: SubmitError listing what is in the way of the job."""
+    client = _client(job_address(options.address))
+    with _runtime_env(snapshot, options) as environment:
+        told, nonce, back = _looked_around(client, job, environment, _python(nodes))
+    problems = problems_of(told, nonce, back, job)
+    if problems:
+        raise SubmitError("the cluster is not ready for this table:\n" + "\n".join(f"- {text}" for text in problems))
+    for text in notes_of(told, job.submission.options.data):
+        say(text)
+
+
+@contextmanager
+def _runtime_env(snapshot: Snapshot, options: RayOptions) -> Iterator[dict[str, Any]]:
+    """The snapshot as a folder that Ray's client packs, and the variables."""
     with tempfile.TemporaryDirectory(prefix="mixgrid-") as place:
         snapshot.unpack(Path(place))
-        environment = {"working_dir": place, "env_vars": options.variables()}
-        check(client, job, environment, _python(nodes), say=say)
-        request = {**request_of(job, nodes, options), "runtime_env": environment}
-        try:
-            return str(client.submit_job(**request))
-        except RuntimeError as error:
-            raise SubmitError(f"the job server refused: {error}") from error
+        yield {"working_dir": place, "env_vars": options.variables()}
 
 
-def check(client: Any, job: Job, environment: Mapping[str, Any], python: str, *, say: Callable[[str], None]) -> None:
-    """Let every node say what it is and sees. Raises: SubmitError listing what is in the way of the job."""
+def _looked_around(
+    client: Any, job: Job, environment: Mapping[str, Any], python: str
+) -> tuple[dict[str, Any], str, dict[str, str]]:
+    """What the nodes said, the word that was left for them in the storage, and the words that they left there."""
     wanted = job.submission
     storage, folder = Storage(wanted.options.storage), file_of(job.name, "probe")
     nonce = f"{job.name} {time.time_ns()}"
     storage.write(f"{folder}/here", nonce.encode())
     words = {"storage": wanted.options.storage, "folder": folder, "data": wanted.options.data}
+    words["device"] = "cpu" if wanted.placement.gpus_per_worker == 0 else wanted.options.device
     question = json.dumps({**words, "tracking_uri": wanted.tracking_uri or ""})
     try:
         told = _ask(client, shlex.join([python, "-m", "orchestrator.submit.ray_jobs", question]), environment)
         back = {name: storage.read(f"{folder}/{name}").decode() for name in storage.names(folder)}
     finally:
         storage.remove(folder)
-    problems = problems_of(told, nonce, back, job)
-    if problems:
-        raise SubmitError("the cluster is not ready for this table:\n" + "\n".join(f"- {text}" for text in problems))
-    for text in notes_of(told, wanted.options.data):
-        say(text)
+    return told, nonce, back
 
 
 def _ask(client: Any, entrypoint: str, environment: Mapping[str, Any]) -> dict[str, Any]:
     """Run the probe as a job of its own and read its answer."""
-    try:
-        name = client.submit_job(entrypoint=entrypoint, runtime_env=dict(environment), metadata={"mixgrid": "probe"})
-    except RuntimeError as error:
-        raise SubmitError(f"the job server refused: {error}") from error
+    name = _submitted(client, entrypoint=entrypoint, runtime_env=dict(environment), metadata={"mixgrid": "probe"})
     deadline = time.monotonic() + _PROBE_SECONDS
     while not client.get_job_status(name).is_terminal():
         if time.monotonic() > deadline:
@@ -129,54 +135,11 @@ def _ask(client: Any, entrypoint: str, environment: Mapping[str, Any]) -> dict[s
     return dict(json.loads(answer))
 
 
-def problems_of(told: Mapping[str, Any], nonce: str, back: Mapping[str, str], job: Job) -> list[str]:
-    """What stands in the way, from what the nodes said, and from the files that came `back` through storage."""
-    nodes: Sequence[Mapping[str, Any]] = told["nodes"]
-    found = [] if not told["tracker"] else [str(told["tracker"])]
-    for library in ("python", *_LIBRARIES):
-        seen = {str(node["versions"][library]): node["address"] for node in nodes}
-        if "" in seen:
-            found.append(f"node {seen['']} has no {library}: install mixgrid's requirements on every node")
-        elif len(seen) > 1:
-            places = ", ".join(f"{text} on {address}" for text, address in sorted(seen.items()))
-            found.append(f"the nodes have different releases of {library}: {places}")
-    for node in nodes:
-        if node["error"] or node["read"] != nonce or back.get(node["id"]) != nonce:
-            reason = node["error"] or "it sees other files there than this machine does"
-            found.append(
-                f"node {node['address']} cannot share the storage {Storage(job.submission.options.storage).name}: "
-                f"{reason}; give a folder that every node has, or s3://… with its keys on the nodes (--env NAME)"
-            )
-    return found
-
-
-def notes_of(told: Mapping[str, Any], data: str) -> list[str]:
-    """What a person should know of a cluster that will do."""
-    nodes = told["nodes"]
-    first = nodes[0]["versions"]
-    notes = [
-        f"{len(nodes)} nodes with {sum(n['cpus'] for n in nodes):g} CPUs and {sum(n['gpus'] for n in nodes):g} GPUs, "
-        + ", ".join(f"{name} {first[name]}" for name in ("python", *_LIBRARIES))
-    ]
-    here = versions()
-    others = [f"{name} {here[name]}" for name in ("ray", "torch") if here[name] != first[name]]
-    notes += [f"note: here it is {', '.join(others)}"] if others else []
-    without = [str(node["address"]) for node in nodes if not node["has_data"]]
-    notes += (
-        [f"note: no folder {data} on {', '.join(without)}: drawn scenes appear there by themselves"] if without else []
-    )
-    return notes
-
-
-def versions() -> dict[str, str]:
-    """Releases of this Python and of the libraries that matter; "" for what is not there."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = ""
-    return found
+def _submitted(client: Any, **request: Any) -> str:
+    try:
+        return str(client.submit_job(**request))
+    except RuntimeError as error:
+        raise SubmitError(f"the job server refused: {error}") from error
 
 
 def _client(address: str) -> Any:
@@ -189,16 +152,25 @@ def _client(address: str) -> Any:
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
-        raise SubmitError(
-            f"the job server at --address {address} asks for a token (Ray's default since 2.59): put it where Ray "
-            f"looks for it (~/.ray/auth_token, RAY_AUTH_TOKEN) and set RAY_AUTH_MODE=token: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+        raise SubmitError(f"the job server at --address {address} {_what_of_the_token(str(error))}") from error
     except (ConnectionError, RuntimeError) as error:
         raise SubmitError(
             f"no job server answers at --address {address}: {error}. It is http://HEAD:8265 of a cluster whose head "
             "runs with ray[default]"
         ) from error
+
+
+def _what_of_the_token(told: str) -> str:
+    """Ray's refusal in our words: a token that is not there is another matter than one that is wrong."""
+    if told.startswith("Authentication failed"):  # Ray's words for 403
+        return (
+            "refused the token that Ray found here (RAY_AUTH_TOKEN, else the file RAY_AUTH_TOKEN_PATH, else "
+            "~/.ray/auth_token): it is not this cluster's; `ray get-auth-token` on the head prints the right one"
+        )
+    return (
+        "asks for a token (Ray's default since 2.59): put the head's (`ray get-auth-token` prints it there) where Ray "
+        f"looks for it (~/.ray/auth_token, RAY_AUTH_TOKEN) and set RAY_AUTH_MODE=token: {told.splitlines()[0]}"
+    )
 
 
 class RayJobs:
@@ -237,7 +209,7 @@ def probe(question: Mapping[str, str]) -> dict[str, Any]:
     ask = ray.remote(num_cpus=0)(look_around)
     asked = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            dict(question), node["NodeID"]
+            dict(question), node["NodeID"], has_gpus=node["Resources"].get("GPU", 0.0) > 0
         )
         for node in alive
     ]
@@ -252,18 +224,6 @@ def probe(question: Mapping[str, str]) -> dict[str, Any]:
         for node, answer in zip(alive, ray.get(asked), strict=True)
     ]
     return {"nodes": nodes, "tracker": problem_with(question["tracking_uri"])}
-
-
-def look_around(question: Mapping[str, str], node: str) -> dict[str, Any]:
-    """On one node: releases, whether the data is there, and the storage read and written."""
-    answer: dict[str, Any] = {"versions": versions(), "has_data": Path(question["data"]).is_dir()}
-    try:
-        storage = Storage(question["storage"])
-        read = storage.read(f"{question['folder']}/here").decode()
-        storage.write(f"{question['folder']}/{node}", read.encode())
-        return {**answer, "read": read, "error": ""}
-    except (OSError, ValueError) as error:
-        return {**answer, "read": "", "error": f"{type(error).__name__}: {error}"}
 
 
 if __name__ == "__main__":

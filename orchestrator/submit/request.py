@@ -13,8 +13,8 @@ from trainer.spec import RunOptions
 
 INPUTS = "inputs"
 # Where something lies and how often it is told decides nothing that is done.
-_FROM_PLACEMENT = {"threads", "gpus_per_worker"}
-_NO_IDENTITY = {"storage", "data", "cache", "weights", "progress_seconds", *_FROM_PLACEMENT}
+_SAID_ELSEWHERE = {"threads", "gpus_per_worker", "submission"}
+_NO_IDENTITY = {"storage", "data", "cache", "weights", "progress_seconds", *_SAID_ELSEWHERE}
 _SLUG_LENGTH = 20  # KubeRay allows a RayJob 47 characters in all
 
 
@@ -124,11 +124,11 @@ class Nodes:
 
 
 def option_words(options: RunOptions) -> list[str]:
-    """The words of a command line that give these options; defaults are not said, nor what the placement says."""
+    """The words of a command line that give these options; defaults are not said, nor what is said elsewhere."""
     words, defaults = ["--storage", options.storage, "--data", options.data], RunOptions()
     for name in RunOptions.model_fields:
         value = getattr(options, name)
-        if name in {"storage", "data", *_FROM_PLACEMENT} or value == getattr(defaults, name):
+        if name in {"storage", "data", *_SAID_ELSEWHERE} or value == getattr(defaults, name):
             continue
         flag = name.replace("_", "-")
         words += [f"--{flag}"] if value is True else [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]

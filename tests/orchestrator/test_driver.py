@@ -148,6 +148,7 @@ class Cluster:
     def __init__(self, *cpus: float) -> None:
         self.cpus, self.used, self.num_looks = list(cpus), 0.0, 0
         self.labels: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self.drained: frozenset[str] = frozenset()
 
     def nodes(self) -> list[dict[str, object]]:
         self.num_looks += 1
@@ -178,6 +179,7 @@ class Gate:
     ) -> None:
         self.now, self.cluster = 0.0, cluster
         patch.setattr(driver, "ray", cluster)
+        patch.setattr(driver, "draining_nodes", lambda: cluster.drained)
         patch.setattr(driver.time, "monotonic", lambda: self.now)
         names = "abcdefgh"[:num_trials]
         self.progress = GridProgress({name: TrialProgress(name) for name in names})
@@ -247,6 +249,16 @@ def test_only_nodes_with_the_label_count_and_one_that_comes_is_used(monkeypatch:
     assert [gate.let_in(), gate.let_in()] == ["a", None]
     cluster.cpus.append(1.0)
     assert [gate.let_in(), gate.let_in()] == ["b", None]
+
+
+def test_nothing_is_let_in_for_a_node_that_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0, 1.0), 5)
+    gate.cluster.drained = frozenset({"1"})
+    assert [gate.let_in(), gate.let_in()] == ["a", None]
+    gate.settle("a")
+    assert gate.let_in() is None
+    gate.cluster.drained = frozenset()
+    assert gate.let_in() == "b"
 
 
 def test_devices_that_somebody_else_uses_are_not_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,25 @@ from pathlib import Path
 
 import pytest
 from ray.exceptions import ActorDiedError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
+from orchestrator import trainable
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
-from orchestrator.trainable import Order, RayHost, _scaling, newest_step, stalled_attempts, work
+from orchestrator.trainable import (
+    Drained,
+    Order,
+    RayHost,
+    _scaling,
+    found_no_devices,
+    is_on_drained_node,
+    newest_step,
+    stalled_attempts,
+    work,
+)
 from trainer.attempt import Outcome
+from trainer.host import Host
 from trainer.records import (
     Commit,
     Digests,
@@ -113,6 +127,70 @@ def test_an_actor_of_ray_that_dies_is_no_failure_of_the_trial(
     assert failure_reason(raised.value) is None  # so that it is raised, and tried again
 
 
+def order_of(storage: Storage, **changed: object) -> Order:
+    fields = {
+        "trial_id": "t",
+        "spec": TrialSpec().model_dump_json(),
+        "options": RunOptions(storage=storage.url).model_dump_json(),
+        "placement": Placement(),
+        "driver": "d",
+        "started": 0.0,
+        "scratch": "",
+    }
+    return Order(**{**fields, **changed})
+
+
+@pytest.fixture
+def draining(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The nodes that Ray drains, of a trial on n1 and n2."""
+    drained: set[str] = set()
+    monkeypatch.setattr(trainable, "draining_nodes", lambda: frozenset(drained))
+    monkeypatch.setattr(trainable, "nodes_of_trial", lambda: frozenset({"n1", "n2"}))
+    monkeypatch.setattr("ray.train.report", lambda _scalars: None)
+    return drained
+
+
+def test_a_trial_stops_where_one_of_its_nodes_is_drained(storage: Storage, draining: set[str]) -> None:
+    host = RayHost(storage, "d", {"n1", "n2"})
+    draining.add("n3")
+    assert not host.stop_requested(1)
+    draining.add("n2")
+    assert host.stop_requested(1)
+    assert not host.is_told_to_stop
+
+
+def run_to_a_stop(_spec: TrialSpec, _options: RunOptions, host: Host) -> Outcome:
+    assert host.stop_requested(1)
+    return Outcome("stopped", "stopped after step 1")
+
+
+def test_what_stopped_for_a_drained_node_goes_on_and_what_was_told_to_stop_does_not(
+    storage: Storage, draining: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.run.run_trial", run_to_a_stop)
+    draining.update({"n1", "n2"})
+    order = order_of(storage)
+    with pytest.raises(Drained, match="stopped after step 1: Ray drains node n1, n2"):
+        work({"order": order.as_config()})
+    storage.write(stop_path("d"), b"stop\n")
+    work({"order": order.as_config()})
+
+
+def test_the_process_of_a_trial_moves_where_its_own_node_is_drained() -> None:
+    cause = Drained("stopped after step 1: Ray drains node n1, n2")
+    assert is_on_drained_node(WorkerGroupError("", {0: cause}), "n2")
+    assert not is_on_drained_node(WorkerGroupError("", {0: cause}), "n3")
+    assert not is_on_drained_node(WorkerGroupError("", {0: ValueError("n2")}), "n2")
+    assert not is_on_drained_node(ControllerError(cause), "n2")
+
+
+def test_waiting_for_devices_is_no_failure() -> None:
+    assert found_no_devices(ControllerError(WorkerGroupStartupTimeoutError(2)))
+    assert not found_no_devices(ControllerError(WorkerGroupStartupFailedError("a worker died")))
+    assert not found_no_devices(WorkerGroupError("", {0: ValueError("x")}))
+
+
+@pytest.mark.usefixtures("draining")
 def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,15 +201,6 @@ def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
         return Outcome("done")
 
     monkeypatch.setattr("trainer.run.run_trial", run_trial)
-    monkeypatch.setattr("ray.train.report", lambda _scalars: None)
-    order = Order(
-        trial_id="t",
-        spec=TrialSpec().model_dump_json(),
-        options=RunOptions(storage=storage.url).model_dump_json(),
-        placement=Placement(gpus_per_worker=0.25),
-        driver="d",
-        started=0.0,
-        scratch="",
-    )
+    order = order_of(storage, placement=Placement(gpus_per_worker=0.25))
     work({"order": order.as_config()})
     assert [options.gpus_per_worker for options in seen] == [0.25]

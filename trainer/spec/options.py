@@ -30,7 +30,7 @@ class RunOptions(Part):
     layout of convolutions) and `images_on_device` (all training images held by the device as bytes) are faster ways to
     the same step, as trainer/fast tells; like another device or number of threads, the first two move roundings.
     `gpus_per_worker` is what whoever starts the ranks gave each of them, for the account of hours alone; None where
-    nobody said.
+    nobody said. `submission` names the submitted job that the ranks work for, "" where there is none.
     """
 
     storage: Place = "runs"
@@ -52,6 +52,7 @@ class RunOptions(Part):
     channels_last: bool = False
     images_on_device: ImagesOnDevice = "never"
     gpus_per_worker: float | None = Field(default=None, ge=0)
+    submission: str = ""
 
     @model_validator(mode="after")
     def _compiled_activations_stay(self) -> Self:

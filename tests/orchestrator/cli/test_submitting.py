@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.cli.explaining import snapshots_of
 from orchestrator.submit.ledger import SubmissionRecord, remember
 from tests.orchestrator.cli.test_commands import mixgrid
 from tests.orchestrator.submit.conftest import TABLE_FILE
+from trainer.reading import read_failure
+from trainer.records import Digests, Failure, Manifest, attempt_path, trial_path
 from trainer.storage import Storage
 
 
@@ -101,11 +104,19 @@ def test_a_job_that_cannot_be_asked_after_counts_as_live_until_told_otherwise(se
     assert name_in(again.stdout) == f"{name[:-1]}2"
 
 
-def test_what_could_not_be_sent_leaves_no_record(sent: str, storage: Storage) -> None:
-    told = mixgrid("submit", sent, "--to", "ray", "--address", "http://127.0.0.1:9", "--storage", storage.url)
+def test_what_could_not_be_sent_leaves_nothing_and_removes_nothing(sent: str, storage: Storage) -> None:
+    words = ("--storage", storage.url, "--seeds", "0")
+    shown = mixgrid("submit", sent, "--to", "slurm", *words, "--dry-run").stderr
+    trial_id = shown.split("Supervised@1/3#0  ")[1].split()[0]
+    failure = Failure(
+        trial_id=trial_id, attempt="a", step=3, reason="error", message="no luck", trace_tail="", failed=0.0
+    )
+    storage.write(trial_path(trial_id, "failure.json"), failure.sealed())
+    told = mixgrid("submit", sent, "--to", "ray", "--address", "http://127.0.0.1:9", *words, "--retry-failed")
     assert told.returncode == 2
     assert "no job server answers at --address http://127.0.0.1:9" in told.stderr
-    assert [name for name in storage.names("submissions") if name.endswith(".json")] == []
+    assert storage.names("submissions") == []
+    assert read_failure(storage, trial_id) == failure
 
 
 def test_another_submission_with_the_same_cells_is_named(trained: str, storage: Storage, sent: str) -> None:
@@ -134,3 +145,19 @@ def test_logs_want_a_cell_or_a_job(sent: str, storage: Storage) -> None:
     assert (told.returncode, "name a CELL" in told.stderr) == (2, True)
     nothing = mixgrid("logs", sent, "--job", "--storage", storage.url)
     assert "no job of table sent was submitted" in nothing.stderr
+
+
+def test_the_snapshots_behind_a_cell_are_named_once_each(storage: Storage) -> None:
+    remember(storage, remembered("sent-000000000000-1", ("t",)))
+    for number, name in enumerate(["sent-000000000000-1", "sent-000000000000-1", "", "gone-1"]):
+        manifest = Manifest(
+            trial_id="t", attempt=f"a{number}", started=1.0, resumed_from_step=0, resumed_from_attempt=None,
+            digests=Digests(code="c", data="d", split="s", weights="w", precision="float32"), versions={}, host="h",
+            pid=1, device="cpu", world_size=1, threads=1, options={"submission": name} if name else {},
+            class_names=("a", "b"), num_labeled=1, num_unlabeled=1, labeled_names=("x",),
+        )  # fmt: skip
+        storage.write(attempt_path("t", f"a{number}", "manifest.json"), manifest.sealed())
+    assert list(snapshots_of(storage, "t")) == [
+        "snapshot 0 of sent-000000000000-1: code that git does not know",
+        "gone-1, whose record is gone",
+    ]

@@ -1,7 +1,9 @@
 """A job of the small table, and files that rendering must leave alone."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,15 @@ import pytest
 from orchestrator.resources import Placement
 from orchestrator.submit.request import Job, Submission
 from tests.orchestrator.conftest import small_table
+from trainer.reading import read_manifests
+from trainer.records import Manifest
 from trainer.spec import RunOptions
+from trainer.storage import Storage
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "submit"
+Mixgrid = Callable[..., subprocess.CompletedProcess[str]]
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = ROOT / "tests" / "golden" / "submit"
 # A table of a user as it may be sent anywhere: it needs nothing but the four rooms.
 TABLE_FILE = """
 from fractions import Fraction
@@ -71,3 +79,27 @@ def sent_file(tmp_path: Path) -> Path:
     path = tmp_path / "sent.py"
     path.write_text(TABLE_FILE)
     return path
+
+
+def mixgrid_on(environment: Mapping[str, str], table: Path, places: Mapping[str, str], code: Path) -> Mixgrid:
+    """The command of the code in a folder, on a table's file and on the storage `runs` beside it."""
+
+    def mixgrid(command: str, *words: str, device: str = "cpu") -> subprocess.CompletedProcess[str]:
+        words = (table.name, *words)
+        words += ("--data", places["data"], "--cache", places["cache"]) if command not in ("cancel", "logs") else ()
+        words += ("--device", device) if command in ("run", "submit") else ()
+        program = [sys.executable, "-m", "orchestrator.cli", command, *words]
+        if "--storage" not in words:
+            program += ["--storage", "runs"]
+        return subprocess.run(
+            program, cwd=table.parent, capture_output=True, text=True, check=False, timeout=460,
+            env={**environment, "PYTHONPATH": str(code), "COLUMNS": "200"},
+        )  # fmt: skip
+
+    return mixgrid
+
+
+def recorded_manifests(storage: Storage, *trial_ids: str) -> list[Manifest]:
+    """What the attempts at some trials, or at all of a storage, ran on: in order for each trial."""
+    names = trial_ids or storage.names("trials")
+    return [manifest for trial_id in names for manifest in read_manifests(storage, trial_id)[0]]

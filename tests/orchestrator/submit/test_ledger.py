@@ -69,9 +69,15 @@ def test_a_damaged_record_does_not_count(storage: Storage) -> None:
     assert found.attempt == 1
 
 
+def test_a_claim_is_lost_to_whoever_wrote_before(storage: Storage) -> None:
+    mine, theirs = record(), record().model_copy(update={"host": "elsewhere"})
+    assert claim(storage, theirs)
+    assert not claim(storage, mine)
+    assert newest(storage, mine.submission) == theirs
+
+
 def test_a_claim_is_lost_to_whoever_wrote_last(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, theirs = record(), record().model_copy(update={"host": "elsewhere"})
-    assert claim(storage, mine)
     write = Storage.write
 
     def overtaken(self: Storage, path: str, content: bytes) -> None:
@@ -84,5 +90,6 @@ def test_a_claim_is_lost_to_whoever_wrote_last(storage: Storage, monkeypatch: py
 
 def test_what_could_not_be_sent_is_forgotten(storage: Storage) -> None:
     remember(storage, record())
+    storage.write(file_of(record().name, "zip"), SNAPSHOT.zipped())
     forget(storage, record())
-    assert newest(storage, record().submission) is None
+    assert storage.names("submissions") == []

@@ -10,12 +10,14 @@ from typer.testing import CliRunner
 from orchestrator.cli import running
 from orchestrator.cli.app import app
 from orchestrator.resources import Placement
-from orchestrator.submit.request import Nodes, SubmitError
+from orchestrator.submit.request import Nodes, SubmitError, option_words
 from tests.orchestrator.conftest import small_table
 from tests.orchestrator.submit.conftest import job, submission
 from trainer.spec import RunOptions
 
-OTHER_PLACES = RunOptions(storage="s3://bucket/x", data="/elsewhere", cache="/c", weights="/w", device="cpu")
+OTHER_PLACES = RunOptions(
+    storage="s3://bucket/x", data="/elsewhere", cache="/c", weights="/w", device="cpu", submission="x-1"
+)
 ALL_OPTIONS = RunOptions(
     storage="/shared/runs",
     data="/shared/da ta",
@@ -37,7 +39,6 @@ ALL_OPTIONS = RunOptions(
 )
 COMPILED = ALL_OPTIONS.changed(compile="default", activation_checkpointing=False)
 """What does not go together with one of all the others."""
-OF_THE_PLACEMENT = "gpus_per_worker"
 
 
 def test_the_id_is_the_same_from_every_place_and_machine() -> None:
@@ -93,10 +94,11 @@ def test_the_words_of_a_run_say_every_option_again(
         tracking_uri="http://tracker:5000",
     )
     words = replace(asked, words=(table_file, "--set", "num_steps=9")).run_words("ray-head:1")
+    assert "--submission" not in option_words(OTHER_PLACES)
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 0, ended.output
     request = seen["request"]
-    assert (request.options, request.address) == (options, "ray-head:1")
+    assert (request.options, request.address) == (options.changed(submission=asked.name), "ray-head:1")
     assert request.placement == Placement(1, 3, 0.5, "gpu=h100,zone=a")
     assert (request.agenda.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
     assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
@@ -116,7 +118,7 @@ def test_only_resume_tries_failed_cells_again(
 def test_every_option_of_a_trial_was_tried_above() -> None:
     default, tried = RunOptions(), (ALL_OPTIONS, COMPILED)
     same = [n for n in RunOptions.model_fields if all(getattr(options, n) == getattr(default, n) for options in tried)]
-    assert same == ["gpus_per_worker"]  # set where ranks are started
+    assert same == ["gpus_per_worker", "submission"]  # set where ranks are started
 
 
 def test_without_a_tracking_uri_no_file_is_written_on_a_shared_folder() -> None:
