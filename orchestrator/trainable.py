@@ -1,5 +1,6 @@
 """The body of one Tune trial: TrialSpec to TorchTrainer to run_trial. One of the three files that know Ray."""
 
+import os
 import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,12 @@ from trainer.storage import Storage
 
 # Attempts in a row without a new checkpoint after which a trial is left to a later run (design section 6).
 ATTEMPT_LIMIT = 3
+# A rank that does not answer for so long is given up, and its trial goes on from its newest checkpoint. A network that
+# was cut leaves calls that nobody answers; Ray Train waits 600 s for them. Not below the 63 s for which a rank may be
+# silent while its storage is (trainer/remote.py).
+_SILENT_RANK_SECONDS = 120
+# How often Ray Train looks at its ranks, who wait for it at every report; its default of 2 s would hold up each.
+_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,7 @@ def train_cell(config: dict[str, Any]) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    watch_ranks()
     order = Order.from_config(config["order"])
     storage = Storage(RunOptions.model_validate_json(order.options).storage)
     failures = 0
@@ -102,6 +110,7 @@ def train_cell(config: dict[str, Any]) -> None:
         trainer = TorchTrainer(
             work,
             train_loop_config=config,
+            torch_config=group_config(),
             scaling_config=_scaling(order.placement),
             run_config=ray.train.RunConfig(
                 name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
@@ -127,6 +136,47 @@ def _scaling(placement: Placement) -> Any:
         resources_per_worker=placement.worker_resources,
         label_selector=placement.label_selector or None,
     )
+
+
+def watch_ranks() -> None:
+    """Tell Ray Train, in the process that starts it, how to look at ranks; what somebody has set stays."""
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(_SILENT_RANK_SECONDS))
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(_LOOK_SECONDS))
+
+
+def group_config(backend: str | None = None) -> Any:
+    """How the ranks form a group: as Ray does it, over the network by which Ray knows their nodes.
+
+    Args:
+        backend: "gloo" or "nccl"; None lets Ray choose by the devices of a rank.
+    """
+    from ray.train.torch import TorchConfig
+
+    class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            nodes = worker_group.execute(_node_address)
+            if len(set(nodes)) > 1:  # on one node the ranks meet over the loopback device, which is never unplugged
+                worker_group.execute(_speak_over_node_address)
+            super().on_start(worker_group, backend_config)
+
+    class Config(TorchConfig):  # type: ignore[misc]
+        @property
+        def backend_cls(self) -> type:
+            return Backend
+
+    return Config(backend=backend)
+
+
+def _node_address() -> str:
+    import ray.util
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _speak_over_node_address() -> None:
+    from trainer.network import speak_over
+
+    speak_over(_node_address())
 
 
 def stalled_attempts(storage: Storage, trial_id: str, *, since: float) -> int:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from experiments.table import Cell
 from orchestrator.cli.common import Chosen, Places
+from trainer.spec import absolute_place
 
 _WIDTH = 13
 
@@ -38,10 +39,10 @@ def explain_cells(console: Console, chosen: Chosen, cells: Sequence[Cell], place
 
 def words_of(places: Places) -> tuple[str, ...] | None:
     """Places as options of a command; None where there are no data here, so that those of the trial are named."""
-    if not Path(places.data).is_dir():
+    if "://" not in places.data and not Path(places.data).is_dir():
         return None
     given = (("--data", places.data), ("--cache", places.cache), ("--weights", places.weights))
-    return tuple(word for option, place in given if place for word in (option, str(Path(place).absolute())))
+    return tuple(word for option, place in given if place for word in (option, absolute_place(place)))
 
 
 def print_entries(console: Console, title: str, entries: Iterable[tuple[str, str]]) -> None:

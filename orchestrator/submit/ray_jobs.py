@@ -21,6 +21,8 @@ from orchestrator.submit.ledger import JobState, SubmissionRecord, file_of
 from orchestrator.submit.request import Job, Nodes, SubmitError
 from orchestrator.submit.snapshot import Snapshot
 from orchestrator.submit.tracker import problem_with
+from trainer.data.published import FOLDER as PUBLISHED_FOLDER
+from trainer.remote import without_keys
 from trainer.storage import Storage
 
 _LIBRARIES = ("ray", "torch", "pydantic", "pyarrow")
@@ -162,9 +164,10 @@ def notes_of(told: Mapping[str, Any], data: str) -> list[str]:
     others = [f"{name} {here[name]}" for name in ("ray", "torch") if here[name] != first[name]]
     notes += [f"note: here it is {', '.join(others)}"] if others else []
     without = [str(node["address"]) for node in nodes if not node["has_data"]]
-    notes += (
-        [f"note: no folder {data} on {', '.join(without)}: drawn scenes appear there by themselves"] if without else []
-    )
+    if without and "://" in data:
+        notes.append(f"note: nothing that was published is seen at {without_keys(data)} by {', '.join(without)}")
+    elif without:
+        notes.append(f"note: no folder {data} on {', '.join(without)}: drawn scenes appear there by themselves")
     return notes
 
 
@@ -256,7 +259,7 @@ def probe(question: Mapping[str, str]) -> dict[str, Any]:
 
 def look_around(question: Mapping[str, str], node: str) -> dict[str, Any]:
     """On one node: releases, whether the data is there, and the storage read and written."""
-    answer: dict[str, Any] = {"versions": versions(), "has_data": Path(question["data"]).is_dir()}
+    answer: dict[str, Any] = {"versions": versions(), "has_data": _has_data(question["data"])}
     try:
         storage = Storage(question["storage"])
         read = storage.read(f"{question['folder']}/here").decode()
@@ -264,6 +267,15 @@ def look_around(question: Mapping[str, str], node: str) -> dict[str, Any]:
         return {**answer, "read": read, "error": ""}
     except (OSError, ValueError) as error:
         return {**answer, "read": "", "error": f"{type(error).__name__}: {error}"}
+
+
+def _has_data(data: str) -> bool:
+    """Whether there is a folder of images, or anything published."""
+    if "://" not in data:
+        return Path(data).is_dir()
+    with suppress(OSError, ValueError):
+        return Storage(data).exists(PUBLISHED_FOLDER)
+    return False
 
 
 if __name__ == "__main__":

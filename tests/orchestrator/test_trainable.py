@@ -1,12 +1,23 @@
 """What the driver of a trial decides from storage alone."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator.lease import stop_path
 from orchestrator.resources import Placement
-from orchestrator.trainable import Order, RayHost, _scaling, newest_step, stalled_attempts, work
+from orchestrator.trainable import (
+    Order,
+    RayHost,
+    _scaling,
+    group_config,
+    newest_step,
+    stalled_attempts,
+    watch_ranks,
+    work,
+)
 from trainer.attempt import Outcome
 from trainer.records import (
     Commit,
@@ -121,3 +132,45 @@ def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
     )
     work({"order": order.as_config()})
     assert [options.gpus_per_worker for options in seen] == [0.25]
+
+
+# --- several hosts ------------------------------------------------------------------------------------------------
+
+
+class Workers:
+    """Ranks on some nodes; notes what each is asked to do."""
+
+    def __init__(self, *nodes: str) -> None:
+        self.nodes, self.asked = nodes, list[str]()
+
+    def execute(self, function: Callable[[], object]) -> list[str]:
+        self.asked.append(function.__name__)
+        return list(self.nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "is_told"), [(("10.0.0.1", "10.0.0.2"), True), (("10.0.0.1", "10.0.0.1"), False), (("10.0.0.1",), False)]
+)
+def test_ranks_of_several_nodes_are_told_their_network_before_they_form_a_group(
+    nodes: tuple[str, ...], is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workers = group_config("gloo"), Workers(*nodes)
+    (rays_own,) = config.backend_cls.__bases__
+    monkeypatch.setattr(
+        rays_own, "on_start", lambda _self, _group, given: workers.asked.append(f"{given.backend} group")
+    )
+    config.backend_cls().on_start(workers, config)
+    told = ["_speak_over_node_address"] if is_told else []
+    assert workers.asked == ["_node_address", *told, "gloo group"]
+
+
+def test_a_silent_rank_is_given_up_in_minutes_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    watch_ranks()
+    assert 63 < float(os.environ[name]) <= 180
+    monkeypatch.setenv(name, "600")
+    watch_ranks()
+    assert os.environ[name] == "600"
