@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.skipif(bool(why_absent()), reason=why_absent()),
 ]
-STEPS, CHECKPOINT_EVERY, LOG_EVERY = 400, 20, 10
+STEPS, CHECKPOINT_EVERY, LOG_EVERY = 300, 20, 10
 SOURCE = f"""
 from tests.orchestrator.conftest import small_table
 GRID = small_table(num_steps={STEPS}).selected(rows="ComplexMix")
@@ -79,7 +79,7 @@ class Cluster:
         """Ray on both; the member's node is started again whenever it ends, as a supervisor does."""
         common = ["--num-cpus=1", "--object-store-memory=100000000", "--block", "--disable-usage-stats"]
         start = [BIN / "ray", "start", f"--node-ip-address={self.head.address}", *common]
-        head = [*start, "--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={self.place}/ray"]
+        head = [*start, "--head", "--port=6379", "--dashboard-host=127.0.0.1", f"--temp-dir={self.place}/ray"]
         again = f"while true; do {BIN}/ray start --address={self.ray_address} --node-ip-address={self.member.address} "
         member = ["sh", "-c", f"{again} {' '.join(common)}; sleep 2; done"]
         with (
