@@ -57,9 +57,9 @@ class Host:
 
     @contextmanager
     def running(self, words: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> Iterator[psutil.Popen]:
-        """A process there, gone with all below it at the end."""
+        """A process there in the folder of its log, gone with all below it at the end."""
         with log.open("ab") as out:
-            process = psutil.Popen(self.command(words), env=environment, stdout=out, stderr=out)
+            process = psutil.Popen(self.command(words), env=environment, stdout=out, stderr=out, cwd=log.parent)
         try:
             yield process
         finally:
