@@ -14,8 +14,9 @@ import torch
 from experiments.table import Cell, Row, Table
 from trainer.build import DTYPES, PREDICTORS, build_mask
 from trainer.data.cache import CachedSplit, cache_folder
-from trainer.data.catalog import open_layout, palette_of
-from trainer.data.opening import OPENERS, open_resized
+from trainer.data.catalog import palette_of
+from trainer.data.opening import open_wanted, wanted_splits
+from trainer.data.published import Wanted
 from trainer.data.resizing import Array
 from trainer.data.streams import on_device
 from trainer.drawing import Panel, small_image, to_small_png
@@ -63,7 +64,9 @@ class Sketch:
     pixels: Array
 
 
-def draw_gallery(table: Table, storage: Storage, *, data: Path, cache: str | None, num_images: int = 4) -> Gallery:
+def draw_gallery(
+    table: Table, storage: Storage, *, data: str | Path, cache: str | None, num_images: int = 4
+) -> Gallery:
     """Draw a table as far as weights and data are there; the notes say of what, and what is missing."""
     sketches, notes = sketch(table, storage, data=data, cache=cache, num_images=num_images)
     pictures = tuple(
@@ -73,7 +76,7 @@ def draw_gallery(table: Table, storage: Storage, *, data: Path, cache: str | Non
 
 
 def sketch(
-    table: Table, storage: Storage, *, data: Path, cache: str | None, num_images: int
+    table: Table, storage: Storage, *, data: str | Path, cache: str | None, num_images: int
 ) -> tuple[list[Sketch], tuple[str, ...]]:
     """What `draw_gallery` draws, and its notes."""
     fraction, notes = most_complete_fraction(table, storage)
@@ -140,7 +143,7 @@ def network_of(table: Table, row: Row, trained: Trained | None) -> NetworkName:
 class _Artist:
     """Draws rows on the images `names` that the first row with data chose; `top` shows these and their truths."""
 
-    def __init__(self, data: Path, cache: str | None, num_images: int) -> None:
+    def __init__(self, data: str | Path, cache: str | None, num_images: int) -> None:
         self._data = data
         self._cache = cache
         self._num_images = num_images
@@ -214,13 +217,12 @@ def predictions_of(
         yield image_name, class_map_of(network, place)
 
 
-def open_evaluation(spec: TrialSpec, data: Path, cache: str | None) -> CachedSplit:
+def open_evaluation(spec: TrialSpec, data: str | Path, cache: str | None) -> CachedSplit:
     """The images a trial is judged on, at the size it is judged at; built where missing."""
-    layout = open_layout(spec.dataset, data)
-    return OPENERS[spec.evaluation.protocol](spec.dataset, layout, spec.dataset.eval_split, cache_folder(cache))
+    _, judged = wanted_splits(spec)
+    return open_wanted(judged, data, cache_folder(cache))
 
 
-def open_small(spec: TrialSpec, data: Path, cache: str | None) -> CachedSplit:
+def open_small(spec: TrialSpec, data: str | Path, cache: str | None) -> CachedSplit:
     """The same images at the trained size."""
-    layout = open_layout(spec.dataset, data)
-    return open_resized(spec.dataset, layout, spec.dataset.eval_split, cache_folder(cache))
+    return open_wanted(Wanted(spec.dataset, spec.dataset.eval_split), data, cache_folder(cache))

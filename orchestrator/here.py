@@ -19,9 +19,10 @@ from pathlib import Path
 from orchestrator.lint import WEIGHT_FILES
 from orchestrator.lint_data import DataOnDisk
 from trainer.code import code_digest
-from trainer.data.cache import CachedSplit, cache_folder
+from trainer.data.cache import CachedSplit, cache_folder, weights_folder
 from trainer.data.folders import Layout
-from trainer.data.opening import find_splits
+from trainer.data.opening import find_copies, find_splits
+from trainer.data.published import is_published
 from trainer.data.splits import split_of
 from trainer.spec import TrialSpec
 
@@ -47,9 +48,9 @@ class Here:
     """
 
     def __init__(self, data: str, cache: str | None = None, weights: str | None = None) -> None:
-        self._disk = DataOnDisk(data)
+        self._data_place, self._disk = data, DataOnDisk(data)
         self._cache = cache_folder(cache)
-        self._weights = Path(weights).expanduser() if weights else Path(data).expanduser() / "weights"
+        self._weights = weights_folder(weights, data=data, cache=cache)
         self._machine = {"code": code_digest(), **versions_here()}
         self._images: dict[str, _Images | None] = {}
         self._splits: dict[_SplitKey, str | None] = {}
@@ -73,8 +74,11 @@ class Here:
         return self._images[key]
 
     def _look_at_images(self, spec: TrialSpec) -> _Images | None:
-        layout = self._disk.layout(spec)
         with suppress(ValueError, OSError):
+            if is_published(self._data_place):
+                copies = find_copies(spec, self._data_place, self._cache)
+                return None if copies is None else _images(*copies)
+            layout = self._disk.layout(spec)
             both = find_splits(spec, layout, self._cache) if isinstance(layout, Layout) else None
             return None if both is None else _images(*both)
         return None

@@ -10,7 +10,7 @@ from experiments.table import Cell, Row, Table, change_field
 from orchestrator.cost import trained_size
 from orchestrator.finding import Finding, Level, merged
 from orchestrator.lint_data import DataOnDisk, of_disk, of_memory, of_splits
-from trainer.data.cache import cache_folder
+from trainer.data.cache import cache_folder, weights_folder
 from trainer.spec import DSTCBC, S4GAN, Adversarial, ComplexMask, DeepLabV2, Mix, RunOptions, TimmNetwork, TrialSpec
 from trainer.storage import Storage
 
@@ -45,7 +45,7 @@ def findings(
     found = [*_of_frame(table, cells), *of_splits(cells, disk), *_of_selection(table, cells), *of_memory(cells)]
     for cell in cells:
         found += (Finding("method", "doubt", text, (cell.row,)) for text in _of_method(cell.spec))
-        found += _of_weights(cell, Path(weights) if weights else Path(data) / "weights")
+        found += _of_weights(cell, weights_folder(weights, data=data, cache=cache))
     if storage is not None:
         found += of_disk(cells if unfinished is None else unfinished, disk, storage, cache_folder(cache))
     if len(table.seeds) < 3:

@@ -12,6 +12,8 @@ from orchestrator.cost import FULL_SIZE, checkpoint_bytes, kept_bytes, memory_by
 from orchestrator.finding import Finding
 from trainer.data.catalog import open_layout, synthetic_root
 from trainer.data.folders import DataError, Layout, Sample
+from trainer.data.opening import wanted_splits
+from trainer.data.published import Wanted, is_published, read_entry
 from trainer.data.resizing import AS_STORED, Filters
 from trainer.data.splits import split_of
 from trainer.spec import Dataset, Synthetic, TrialSpec
@@ -32,6 +34,7 @@ class DataOnDisk:
     """What a data folder holds of the datasets of a table; each split is listed once, nothing is drawn or built."""
 
     def __init__(self, folder: str) -> None:
+        self.place = folder
         self.folder = Path(folder).expanduser()
         self._layouts: dict[str, Layout | str] = {}
         self._listed: dict[tuple[str, str, str], Listed] = {}
@@ -44,6 +47,8 @@ class DataOnDisk:
         return self._layouts[key]
 
     def _open(self, dataset: Dataset) -> Layout | str:
+        if is_published(self.place):
+            return f"{Storage(self.place).name} holds published caches, no images"
         try:
             if isinstance(dataset, Synthetic) and not synthetic_root(dataset, self.folder).is_dir():
                 return f"the scenes of {dataset.kind} are not drawn yet in {self.folder}"
@@ -52,7 +57,9 @@ class DataOnDisk:
             return str(error)
 
     def listed(self, spec: TrialSpec, split: str) -> Listed:
-        """The samples of a split of a spec's dataset."""
+        """The samples of a split of a spec's dataset; those of a published one by their names alone."""
+        if is_published(self.place):
+            return self._published(next(wanted for wanted in wanted_splits(spec) if wanted.split == split))
         layout = self.layout(spec)
         if isinstance(layout, str):
             return Listed(problem=layout)
@@ -61,6 +68,18 @@ class DataOnDisk:
             try:
                 self._listed[key] = Listed(tuple(layout.samples(split)))
             except (DataError, OSError) as error:
+                self._listed[key] = Listed(problem=str(error))
+        return self._listed[key]
+
+    def _published(self, wanted: Wanted) -> Listed:
+        key = (self.place, wanted.entry, "")
+        if key not in self._listed:
+            try:
+                entry = read_entry(Storage(self.place), wanted)
+                bare = set(entry.without_label)
+                samples = (Sample(n, Path(n), None if n in bare else Path(n)) for n in entry.names)
+                self._listed[key] = Listed(tuple(samples))
+            except (ValueError, OSError) as error:
                 self._listed[key] = Listed(problem=str(error))
         return self._listed[key]
 

@@ -11,8 +11,8 @@ from experiments.table import Table
 from orchestrator.previewing import mask_specs
 from trainer.build import build_mask
 from trainer.data.cache import cache_folder
-from trainer.data.catalog import open_layout
-from trainer.data.opening import open_resized
+from trainer.data.opening import open_wanted
+from trainer.data.published import Wanted
 from trainer.mask_statistics import (
     LabelMap,
     MaskStatistics,
@@ -42,7 +42,7 @@ class Candidate:
         return counts[0] if len(counts) == 1 else None
 
 
-def survey_masks(table: Table, *, data: Path, cache: str | None, num_images: int, step: int) -> MaskSurvey:
+def survey_masks(table: Table, *, data: str | Path, cache: str | None, num_images: int, step: int) -> MaskSurvey:
     """Measure every mask on the same labelled training images, drawn by the first seed of the table.
 
     Image k gets the masks of step `step` + k, so that block counts vary as they do in training. A mask is drawn from
@@ -51,7 +51,7 @@ def survey_masks(table: Table, *, data: Path, cache: str | None, num_images: int
     """
     spec = table.cells()[0].spec
     dataset = spec.dataset
-    images = open_resized(dataset, open_layout(dataset, data), dataset.train_split, cache_folder(cache))
+    images = open_wanted(Wanted(dataset, dataset.train_split), data, cache_folder(cache))
     labeled = np.flatnonzero(images.has_label)
     chosen = labeled[permutation(key_of(spec.seed, "mask_statistics"), len(labeled))[:num_images].numpy()]
     candidates, left_out = candidates_of(mask_specs(table))

@@ -13,9 +13,10 @@ from orchestrator.gallery import open_evaluation, predictions_of, sketch
 from orchestrator.predicting import find_images
 from trainer.build import DTYPES, build_mask, build_method, build_pools, open_data
 from trainer.data.cache import cache_folder
-from trainer.data.catalog import open_layout, palette_of
+from trainer.data.catalog import palette_of
 from trainer.data.folders import read_image
-from trainer.data.opening import open_resized
+from trainer.data.opening import open_wanted
+from trainer.data.published import Wanted
 from trainer.data.resizing import Array
 from trainer.data.streams import Streams
 from trainer.drawing import Panel, colored, overlaid, png_of, scale_for, sheet_of, small_image, small_map
@@ -35,11 +36,10 @@ _ACROSS = 8
 """Pictures of a batch beside each other."""
 
 
-def masks_png(table: Table, storage: Storage, *, data: Path, cache: str | None, step: int) -> tuple[bytes, str]:
+def masks_png(table: Table, storage: Storage, *, data: str | Path, cache: str | None, step: int) -> tuple[bytes, str]:
     """The PNG, and where its classes come from."""
     spec = table.cells()[0].spec
-    layout = open_layout(spec.dataset, data)
-    images = open_resized(spec.dataset, layout, spec.dataset.eval_split, cache_folder(cache))
+    images = open_wanted(Wanted(spec.dataset, spec.dataset.eval_split), data, cache_folder(cache))
     pair = [(2 * step) % len(images), (2 * step + 1) % len(images)]
     image = torch.from_numpy(images.images(pair)).permute(0, 3, 1, 2).float() / 255
     class_maps = torch.from_numpy(images.labels(pair)).long()
@@ -48,7 +48,7 @@ def masks_png(table: Table, storage: Storage, *, data: Path, cache: str | None, 
     if trained is not None:
         class_maps, source = trained[1](image), trained[0]
     masks = masks_of(table, len(images.class_names))
-    rows = mix_panels(image, class_maps, masks, np.asarray(layout.palette), seed=spec.seed, step=step)
+    rows = mix_panels(image, class_maps, masks, np.asarray(palette_of(spec.dataset)), seed=spec.seed, step=step)
     return png_of(rows, scale=scale_for(images.width)), source
 
 
@@ -100,7 +100,7 @@ def trained_network(table: Table, storage: Storage) -> tuple[str, Labeler] | Non
 # --- batches ------------------------------------------------------------------------------------------------------
 
 
-def batch_png(cell: Cell, *, data: Path, cache: str | None, step: int) -> bytes:
+def batch_png(cell: Cell, *, data: str | Path, cache: str | None, step: int) -> bytes:
     """What a step of a trial sees: every stream's images after resizing, crop and flip, with labels where they count.
 
     Args:
@@ -139,7 +139,7 @@ def _batch_rows(name: str, batch: Batch, palette: Array) -> Iterator[list[Panel]
 
 
 def table_sheet(
-    table: Table, storage: Storage, *, data: Path, cache: str | None, num_images: int
+    table: Table, storage: Storage, *, data: str | Path, cache: str | None, num_images: int
 ) -> tuple[bytes, tuple[str, ...]]:
     """Images of the evaluation split in columns; truth, then every row's prediction and errors below; and notes.
 
@@ -155,7 +155,9 @@ def table_sheet(
     return sheet_of(list(rows.values())), notes
 
 
-def trial_sheet(trained: Trained, network: NetworkName, *, data: Path, cache: str | None, num_images: int) -> bytes:
+def trial_sheet(
+    trained: Trained, network: NetworkName, *, data: str | Path, cache: str | None, num_images: int
+) -> bytes:
     """The same of one trial."""
     images, palette = open_evaluation(trained.spec, data, cache), palette_of(trained.spec.dataset)
     places = {images.names[place]: place for place in spread_over(images, num_images)}

@@ -14,6 +14,10 @@ SETTINGS = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # else Tune starts one trial after another
     # A controller looks at its workers so often: for their reports, and twice after the last.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A rank that does not answer for so long is given up, and its trial goes on from its newest checkpoint. A network
+    # that was cut leaves calls that nobody answers; Ray Train waits 600 s for them. Not below the 63 s for which a rank
+    # may be silent while its storage is (trainer/remote.py).
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
     # Nobody asks the watcher: a node that goes is noticed by the death of its worker, and storage says where to go on.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # The helper processes of a trial are many and small: Ray otherwise starts one per CPU at a time, and warns.

@@ -178,7 +178,6 @@ def _last_line(error: Exception) -> str:
 
 def _trainer(order: Order, config: dict[str, Any]) -> Any:
     import ray.train
-    from ray.train.torch import TorchConfig
 
     from orchestrator.lean_trainer import LeanTorchTrainer, TellTune
 
@@ -186,7 +185,7 @@ def _trainer(order: Order, config: dict[str, Any]) -> Any:
     return LeanTorchTrainer(
         work,
         train_loop_config=config,
-        torch_config=TorchConfig(backend="gloo" if computes_on_cpu else None),  # None: NCCL where it holds GPUs
+        torch_config=group_config("gloo" if computes_on_cpu else None),  # None: NCCL where it holds GPUs
         scaling_config=_scaling(order.placement),
         run_config=ray.train.RunConfig(
             name=f"{order.trial_id}-{uuid.uuid4().hex[:8]}",  # Train resumes by name: never by ours
@@ -206,6 +205,41 @@ def _scaling(placement: Placement) -> Any:
         resources_per_worker=placement.worker_resources,
         label_selector=placement.label_selector or None,
     )
+
+
+def group_config(backend: str | None = None) -> Any:
+    """How the ranks form a group: as Ray does it, over the network by which Ray knows their nodes.
+
+    Args:
+        backend: "gloo" or "nccl"; None lets Ray choose by the devices of a rank.
+    """
+    from ray.train.torch import TorchConfig
+
+    class Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            nodes = worker_group.execute(_node_address)
+            if len(set(nodes)) > 1:  # on one node the ranks meet over the loopback device, which is never unplugged
+                worker_group.execute(_speak_over_node_address)
+            super().on_start(worker_group, backend_config)
+
+    class Config(TorchConfig):  # type: ignore[misc]
+        @property
+        def backend_cls(self) -> type:
+            return Backend
+
+    return Config(backend=backend)
+
+
+def _node_address() -> str:
+    import ray.util
+
+    return str(ray.util.get_node_ip_address())
+
+
+def _speak_over_node_address() -> None:
+    from trainer.network import speak_over
+
+    speak_over(_node_address())
 
 
 def stalled_attempts(storage: Storage, trial_id: str, *, since: float) -> int:

@@ -95,10 +95,15 @@ def revealed(records: Mapping[str, bytes]) -> Revealed:
     places = (str(value) for record in manifests for value in record.options.values() if isinstance(value, str))
     accepted = (change for record in opened if isinstance(record, Acceptance) for change in record.changes)
     return Revealed(
-        hosts=frozenset(record.host for record in manifests) - {WITHHELD},
+        hosts=frozenset(host for record in manifests for host in _hosts_of(record)) - {WITHHELD},
         folders=frozenset(place for place in places if place.startswith("/") or "://" in place),
         persons=frozenset(change.by for change in accepted) - {WITHHELD},
     )
+
+
+def _hosts_of(manifest: Manifest) -> set[str]:
+    """The names and addresses of every rank's host."""
+    return {manifest.host, *(word for text in manifest.rank_hosts for word in re.findall(r"[^\s()]+", text))}
 
 
 def withheld(records: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -125,7 +130,7 @@ def _withheld(path: str, content: bytes, without: Callable[[str], str]) -> bytes
 
 def _redacted(record: Record, without: Callable[[str], str]) -> Record:
     if isinstance(record, Manifest):
-        return record.model_copy(update={"host": WITHHELD, "pid": 0, "options": {}})
+        return record.model_copy(update={"host": WITHHELD, "pid": 0, "rank_hosts": (), "options": {}})
     if isinstance(record, Ending | Failure):
         return record.model_copy(update={"message": without(record.message), "trace_tail": ""})
     assert isinstance(record, Acceptance)

@@ -113,8 +113,9 @@ def _freshness(storage: Storage, cell: CellLike, result: Finished, here: HereLik
 
 def _attempt(manifest: Manifest) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    hosts = ", ".join(dict.fromkeys(manifest.rank_hosts)) or manifest.host
     return (
-        f"{manifest.attempt} from step {manifest.resumed_from_step} on {manifest.host}, {manifest.device}, "
+        f"{manifest.attempt} from step {manifest.resumed_from_step} on {hosts}, {manifest.device}, "
         f"{manifest.world_size} ranks, {manifest.threads} threads; {manifest.num_labeled} labelled and "
         f"{manifest.num_unlabeled} unlabelled images; {versions}"
     )

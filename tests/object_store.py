@@ -46,8 +46,8 @@ class Fault:
 class ObjectStore:
     """The server as a test sees it."""
 
-    def __init__(self, port: int) -> None:
-        self.endpoint = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self.endpoint = f"http://{address}:{port}"
 
     def url(self, place: str, keys: str = "") -> str:
         """The URL of a storage."""
@@ -86,16 +86,23 @@ class ObjectStore:
 
 
 @contextmanager
-def running_object_store() -> Iterator[ObjectStore]:
-    """A server that ends with the body, or with this process."""
-    command = [sys.executable, "-m", "tests.object_store"]
+def running_object_store(
+    address: str = "127.0.0.1", on_host: Callable[[list[str]], list[str]] = list
+) -> Iterator[ObjectStore]:
+    """A server that ends with the body, or with this process.
+
+    Args:
+        address: where it listens.
+        on_host: makes a command line one that runs on the host with this address.
+    """
+    command = on_host([sys.executable, "-m", "tests.object_store", address])
     root = Path(__file__).parent.parent
     server = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdin is not None
     assert server.stdout is not None
     try:
         with server.stdin, server.stdout:
-            yield ObjectStore(int(server.stdout.readline()))
+            yield ObjectStore(int(server.stdout.readline()), address)
     finally:
         server.wait(timeout=30)
 
@@ -179,7 +186,7 @@ class FailingApp:
 
 
 def main() -> None:
-    """Serve until standard input ends; say the port first."""
+    """Serve at the address given until standard input ends; say the port first."""
     import logging
 
     from moto.server import DomainDispatcherApplication, create_backend_app
@@ -187,7 +194,7 @@ def main() -> None:
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     app = FailingApp(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server = make_server(sys.argv[1], 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
     sys.stdin.read()

@@ -32,7 +32,10 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
             "trainer.spec, trainer.records, trainer.reading, trainer.storage, trainer.data.splits",
             {"torch", "torchvision", "ray", "mlflow", "pandas"},
         ),
-        ("trainer.data.catalog, trainer.data.cache", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
+        (
+            "trainer.data.catalog, trainer.data.cache, trainer.data.published",
+            {"torch", "torchvision", "ray", "mlflow", "pandas"},
+        ),
         ("trainer.drawing, trainer.data.palettes", {"torch", "torchvision", "ray", "mlflow", "pandas", "matplotlib"}),
         ("trainer.data.opening, trainer.data.checking", {"torch", "torchvision", "ray", "mlflow", "pandas"}),
         (

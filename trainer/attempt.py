@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,10 +15,10 @@ import torch
 from trainer.build import build_trial, open_data
 from trainer.checkpoint import newest_checkpoint, read_state, seal_of, to_bytes
 from trainer.code import keep_code_files
-from trainer.data.cache import cache_folder
+from trainer.data.cache import cache_folder, weights_folder
 from trainer.data.splits import Split
 from trainer.digests import ChangedSinceCheckpoint, agree_on, digests_of, explain_change
-from trainer.distributed import agreed, rank, world_size
+from trainer.distributed import agreed, gather_objects, on_all_ranks, rank, world_size
 from trainer.fast import prepare_networks, ways_of
 from trainer.fitting import refuse_unfit
 from trainer.host import Host
@@ -28,6 +27,7 @@ from trainer.keeper import StorageKeeper
 from trainer.loop import Cadence, train
 from trainer.machine import allow_tf32, choose_device, device_name, keep_freed_memory, make_deterministic, versions
 from trainer.methods.base import phase_at
+from trainer.network import name_and_address
 from trainer.reading import (
     read_endings,
     read_result,
@@ -48,6 +48,7 @@ from trainer.records import (
     ending_name,
     trial_path,
 )
+from trainer.remote import without_keys
 from trainer.rounds import labels_of_checkpoint
 from trainer.spec import RunOptions, TrialSpec
 from trainer.storage import Storage
@@ -99,8 +100,9 @@ class Attempt:
         torch.set_num_threads(self.options.threads)
         keep_freed_memory()
         make_deterministic(self.options.deterministic)
-        train_images, eval_images, split = open_data(
-            self.spec, Path(self.options.data), cache_folder(self.options.cache)
+        options = self.options
+        train_images, eval_images, split = on_all_ranks(
+            lambda: open_data(self.spec, options.data, cache_folder(options.cache))
         )
         allow_tf32(self.spec.precision == "tf32")
         self._look_at_memory(device)
@@ -109,9 +111,9 @@ class Attempt:
             split,
             train_images,
             eval_images,
-            weights=weights_folder(self.options),
+            weights=weights_folder(options.weights, data=options.data, cache=options.cache),
             device=device,
-            ways=ways_of(self.options, self.spec, train_images, device, saves_memory=self.saves_memory),
+            ways=ways_of(options, self.spec, train_images, device, saves_memory=self.saves_memory),
         )
         digests = digests_of(self.spec, train_images, eval_images, split, weights)
         agree_on(digests)
@@ -194,6 +196,7 @@ class Attempt:
         )
 
     def _write_manifest(self, keeper: StorageKeeper, split: Split, class_names: tuple[str, ...]) -> None:
+        rank_hosts = tuple(gather_objects(name_and_address()))
         if rank() != 0:
             return
         spec_path = trial_path(self.spec.trial_id, "spec.json")
@@ -212,15 +215,21 @@ class Attempt:
             pid=os.getpid(),
             device=self.device,
             world_size=world_size(),
+            rank_hosts=rank_hosts,
             threads=self.options.threads,
             activation_checkpointing=self.saves_memory,
-            options={**self.options.model_dump(mode="json"), "storage": self.storage.name},  # its URL may hold keys
+            options={**self.options.model_dump(mode="json"), **self._shown_places()},
             class_names=class_names,
             num_labeled=len(split.labeled),
             num_unlabeled=len(split.unlabeled),
             labeled_names=split.labeled,
         )
         self.storage.write(attempt_path(self.spec.trial_id, self.name, "manifest.json"), manifest.sealed())
+
+    def _shown_places(self) -> dict[str, str]:
+        """Storage and data as a person may see them: their URLs may hold keys."""
+        data = self.options.data
+        return {"storage": self.storage.name, "data": without_keys(data) if "://" in data else data}
 
     def _finish(self, trial: Trial, keeper: StorageKeeper, class_names: tuple[str, ...]) -> None:
         """Write what is kept, then the result, last of all."""
@@ -321,11 +330,6 @@ def ran_out_of_memory(storage: Storage, trial_id: str, device: str) -> bool:
                 if manifest is None or (manifest.device, manifest.world_size) == (device, world_size()):
                     return True
     return False
-
-
-def weights_folder(options: RunOptions) -> Path:
-    """Where initial weights are looked for: --weights, or `weights` below --data."""
-    return Path(options.weights) if options.weights else Path(options.data) / "weights"
 
 
 def weights_of(trial: Trial) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.errors import SetupError
+from trainer.network import speak_towards
 
 T = TypeVar("T")
 _IS_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
@@ -132,6 +133,20 @@ def agreed(find: Callable[[], T]) -> T:
     return cast(T, box[0])
 
 
+def on_all_ranks(find: Callable[[], T]) -> T:
+    """What each rank finds for itself. Where one raises, all raise: nobody waits for a rank that gave up."""
+    found: list[T] = []
+    error: Exception | None = None
+    try:
+        found.append(find())
+    except Exception as raised:
+        error = raised
+    errors = [other for other in gather_objects(error) if other is not None]
+    if errors:
+        raise error or errors[0]
+    return found[0]
+
+
 def launched_rank() -> int:
     """This process's rank by torchrun's environment, before there is a group; 0 for a process alone."""
     return int(os.environ.get("RANK", "0"))
@@ -144,6 +159,8 @@ def torchrun_group(device: str) -> Iterator[None]:
         yield
         return
     on_cuda = device != "cpu" and torch.cuda.is_available()
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "0")) not in (0, int(os.environ["WORLD_SIZE"])):  # on several hosts
+        speak_towards(os.environ["MASTER_ADDR"])
     dist.init_process_group("nccl" if on_cuda else "gloo")
     try:
         yield

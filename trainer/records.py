@@ -143,7 +143,11 @@ class Digests(Record):
 
 
 class Manifest(Record):
-    """What an attempt ran on. Written before its first step."""
+    """What an attempt ran on. Written before its first step.
+
+    `host` is rank 0's; `rank_hosts` says of each rank what its host is called and, where the ranks met over a network,
+    its address there.
+    """
 
     trial_id: str
     attempt: str
@@ -156,6 +160,7 @@ class Manifest(Record):
     pid: Whole
     device: str
     world_size: Whole
+    rank_hosts: tuple[str, ...] = ()
     threads: Whole
     activation_checkpointing: bool = False
     options: dict[str, Any]

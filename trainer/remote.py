@@ -7,6 +7,7 @@ import os
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -113,7 +114,7 @@ def _with_limit(url: str, parts: SplitResult) -> str:
     return parts._replace(query=query).geturl()
 
 
-def put(filesystem: "FileSystem", path: str, content: bytes) -> None:
+def put(filesystem: "FileSystem", path: str, content: bytes | mmap) -> None:
     """Write an object so that it appears whole or not at all.
 
     pyarrow publishes what a stream holds as soon as it is closed, be it by an error in between or by the end of its
@@ -137,7 +138,7 @@ def put(filesystem: "FileSystem", path: str, content: bytes) -> None:
     done.result()
 
 
-def _put(filesystem: "FileSystem", path: str, content: bytes) -> None:
+def _put(filesystem: "FileSystem", path: str, content: bytes | mmap) -> None:
     with filesystem.open_output_stream(path) as stream:  # an upload of which a part failed is never completed
         stream.write(content)
 

@@ -7,10 +7,13 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 from trainer.remote import advice, arrow_fs, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
+
+_CHUNK_BYTES = 16 * 2**20
 
 
 class Storage:
@@ -58,7 +61,14 @@ class Storage:
         with self._asking("read", path), self._filesystem.open_input_stream(full) as stream:
             return bytes(stream.read())
 
-    def write(self, path: str, content: bytes) -> None:
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """A file's content piece by piece, for what is too large for memory. Raises: as `read`."""
+        full = self._full(path)
+        with self._asking("read", path), self._filesystem.open_input_stream(full) as stream:
+            while chunk := bytes(stream.read(_CHUNK_BYTES)):
+                yield chunk
+
+    def write(self, path: str, content: bytes | mmap) -> None:
         """Write a file so that it appears whole or not at all.
 
         Raises: OSError that names the path and what is free, where the storage is full or away.
@@ -158,7 +168,7 @@ class Storage:
         return OSError(message)
 
 
-def _write_local(target: Path, content: bytes) -> None:
+def _write_local(target: Path, content: bytes | mmap) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:

@@ -30,7 +30,12 @@ StorageUrl = Annotated[
     typer.Option("--storage", envvar="MIXGRID_STORAGE", help="Where trials leave their records: a folder or s3://…"),
 ]
 DataFolder = Annotated[
-    str, typer.Option("--data", envvar="MIXGRID_DATA", help="The folder that holds cityscapes/, camvid/ and weights/.")
+    str,
+    typer.Option(
+        "--data",
+        envvar="MIXGRID_DATA",
+        help="The folder that holds cityscapes/, camvid/ and weights/, or the place that `data publish` filled.",
+    ),
 ]
 CacheFolder = Annotated[
     str | None, typer.Option("--cache", envvar="MIXGRID_CACHE", help="Where images at training size are kept.")

@@ -9,6 +9,7 @@ from experiments.table import Cell
 from orchestrator.cli.common import Chosen, Places
 from orchestrator.submit.ledger import origin_of, submission_called
 from trainer.reading import read_manifests
+from trainer.spec import absolute_place
 from trainer.storage import Storage
 
 _WIDTH = 13
@@ -51,10 +52,10 @@ def snapshots_of(storage: Storage, trial_id: str) -> Iterator[str]:
 
 def words_of(places: Places) -> tuple[str, ...] | None:
     """Places as options of a command; None where there are no data here, so that those of the trial are named."""
-    if not Path(places.data).is_dir():
+    if "://" not in places.data and not Path(places.data).is_dir():
         return None
     given = (("--data", places.data), ("--cache", places.cache), ("--weights", places.weights))
-    return tuple(word for option, place in given if place for word in (option, str(Path(place).absolute())))
+    return tuple(word for option, place in given if place for word in (option, absolute_place(place)))
 
 
 def print_entries(console: Console, title: str, entries: Iterable[tuple[str, str]]) -> None:

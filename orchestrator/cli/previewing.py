@@ -50,7 +50,7 @@ def preview_masks(
         return
     from orchestrator.previewing import masks_png
 
-    content, source = masks_png(table, place, data=Path(data), cache=cache, step=step)
+    content, source = masks_png(table, place, data=data, cache=cache, step=step)
     print(f"{written(path, content)} (classes: {source})")
 
 
@@ -72,7 +72,7 @@ def preview_batch(
     from orchestrator.previewing import batch_png
 
     path = out or outputs_folder(chosen.storage, chosen.table) / "batch.png"
-    content = batch_png(cell, data=Path(data), cache=cache, step=step)
+    content = batch_png(cell, data=data, cache=cache, step=step)
     print(f"{written(path, content)} (step {step} of {cell.name})")
 
 
@@ -109,7 +109,7 @@ def preview_predictions(
     name = str(word) if cell is None else cells_named(chosen.table, cell)[0].trial_id
     trained = named_trial(name, chosen.storage, table=None, checkpoint=checkpoint)
     if images is None:
-        content = trial_sheet(trained, network, data=Path(data), cache=cache, num_images=num_images)
+        content = trial_sheet(trained, network, data=data, cache=cache, num_images=num_images)
     else:
         content = folder_sheet(trained, network, images, num_images=num_images)
     path = out or Path("predictions") / f"{trained.spec.trial_id}.png"
@@ -121,7 +121,7 @@ def draw_table(chosen: Chosen, out: Path | None, *, data: str, cache: str | None
     from orchestrator.previewing import table_sheet
 
     path = out or outputs_folder(chosen.storage, chosen.table) / "predictions.png"
-    content, notes = table_sheet(chosen.table, chosen.storage, data=Path(data), cache=cache, num_images=num_images)
+    content, notes = table_sheet(chosen.table, chosen.storage, data=data, cache=cache, num_images=num_images)
     print(written(path, content))
     for note in notes:
         print(note)
@@ -146,7 +146,7 @@ def measure_masks(table: Table, path: Path, *, data: str, cache: str | None, num
     from results.mask_summary import format_csv
 
     with Console(stderr=True).status("measuring masks"):
-        survey = survey_masks(table, data=Path(data), cache=cache, num_images=num_images, step=step)
+        survey = survey_masks(table, data=data, cache=cache, num_images=num_images, step=step)
     print_mask_statistics(survey, Console())
     contents = {"csv": format_csv(survey).encode(), "pdf": picture(survey, "pdf"), "png": picture(survey, "png")}
     for form, content in contents.items():

@@ -92,7 +92,7 @@ def gallery_of(table: Table, storage: Storage, places: Places, num_images: int) 
     """The pictures of the table, as far as data and weights are there."""
     from orchestrator.gallery import draw_gallery
 
-    return draw_gallery(table, storage, data=Path(places.data), cache=places.cache, num_images=num_images)
+    return draw_gallery(table, storage, data=places.data, cache=places.cache, num_images=num_images)
 
 
 def write_plot(plot: "Plot", folder: Path) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from orchestrator.lint import findings
 from orchestrator.plan import PlannedCell, survey, to_run
 from orchestrator.pruning import forget
 from orchestrator.resources import Placement
+from orchestrator.submit.tracker import problem_with
 from trainer.records import trial_path
 from trainer.spec import RunOptions
 from trainer.storage import Storage
@@ -118,6 +119,8 @@ def train(
     with_mlflow: bool,
 ) -> "GridOutcome":
     """Prepare the data once, then train the cells on Ray while MLflow follows."""
+    if with_mlflow:
+        say_tracker_problem(tracking_uri, console)
     prepare_data(cells, request.options, console)
     from orchestrator.driver import run_cells
 
@@ -140,19 +143,25 @@ def train(
         )
 
 
+def say_tracker_problem(tracking_uri: str | None, console: Console) -> None:
+    """Say why an MLflow server cannot be used from here, and the cure; nothing waits for it."""
+    problem = problem_with(tracking_uri or "")
+    if problem:
+        note = f"{problem}. Training does not wait for it: `mixgrid track` brings MLflow everything later"
+        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True, highlight=False)
+
+
 def prepare_data(cells: Sequence[Cell], options: RunOptions, console: Console) -> None:
-    """Build the caches that the cells need, so that trials find them. Raises: DataError naming bad files."""
+    """Build or copy the caches that the cells need, so that trials find them. Raises: DataError naming bad files."""
     from trainer.data.cache import cache_folder
-    from trainer.data.catalog import open_layout
-    from trainer.data.opening import open_splits, with_splits_of_their_own
+    from trainer.data.opening import open_splits, wanted_splits, with_splits_of_their_own
 
     for spec in with_splits_of_their_own(cell.spec for cell in cells):
-        started, dataset = time.monotonic(), spec.dataset
-        layout = open_layout(dataset, Path(options.data))
-        both = open_splits(spec, layout, cache_folder(options.cache))
-        for split, images in zip((dataset.train_split, dataset.eval_split), both, strict=True):
+        started = time.monotonic()
+        both = open_splits(spec, options.data, cache_folder(options.cache))
+        for wanted, images in zip(wanted_splits(spec), both, strict=True):
             if images.path.stat().st_mtime > time.time() - (time.monotonic() - started) - 1:
-                console.print(escape(f"prepared {len(images)} {split} images of {layout.name} in {images.path}"))
+                console.print(escape(f"prepared {len(images)} {wanted.split} images of {wanted.name} in {images.path}"))
 
 
 def finish(
@@ -216,7 +225,7 @@ def preview_path(table: Table, storage: Storage, options: RunOptions, *, renew: 
     if renew or not path.exists():
         from orchestrator.previewing import masks_png
 
-        content, _ = masks_png(table, storage, data=Path(options.data), cache=options.cache, step=0)
+        content, _ = masks_png(table, storage, data=options.data, cache=options.cache, step=0)
         path.write_bytes(content)
     return path
 

@@ -55,7 +55,7 @@ def doctor(
     """Say what this machine has: libraries, devices, data and weights, and where to put what is missing."""
     import torch
 
-    from trainer.data.cache import cache_folder
+    from trainer.data.cache import cache_folder, weights_folder
     from trainer.machine import versions
     from trainer.models.weights import known_files
 
@@ -66,7 +66,7 @@ def doctor(
     for name in ("cityscapes", "camvid"):
         folder = Path(data) / name
         print(f"{name:<12} {folder} {'is there' if folder.is_dir() else 'is missing (--data or MIXGRID_DATA)'}")
-    folder = Path(weights) if weights else Path(data) / "weights"
+    folder = weights_folder(weights, data=data, cache=cache)
     print(f"{'weights':<12} {folder} {'is there' if folder.is_dir() else 'is missing'} (--weights or MIXGRID_WEIGHTS)")
     for known in known_files(folder):
         print(f"{'':<12} {known.backbone} {known.kind}: {_what_there_is(known)}")

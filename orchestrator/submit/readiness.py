@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from orchestrator.submit.request import Job
+from trainer.data.published import FOLDER as PUBLISHED_FOLDER
+from trainer.remote import without_keys
 from trainer.storage import Storage
 
 _LIBRARIES = ("ray", "torch", "pydantic", "pyarrow")
@@ -16,7 +19,7 @@ _LIBRARIES = ("ray", "torch", "pydantic", "pyarrow")
 
 def look_around(question: Mapping[str, str], node: str, *, has_gpus: bool) -> dict[str, Any]:
     """On one node: releases, whether the data is there, CUDA where it matters, and the storage read and written."""
-    answer: dict[str, Any] = {"versions": versions(), "has_data": Path(question["data"]).is_dir()}
+    answer: dict[str, Any] = {"versions": versions(), "has_data": _has_data(question["data"])}
     answer["cuda_devices"] = cuda_devices() if has_gpus and question["device"] != "cpu" else None
     try:
         storage = Storage(question["storage"])
@@ -25,6 +28,15 @@ def look_around(question: Mapping[str, str], node: str, *, has_gpus: bool) -> di
         return {**answer, "read": read, "error": ""}
     except (OSError, ValueError) as error:
         return {**answer, "read": "", "error": f"{type(error).__name__}: {error}"}
+
+
+def _has_data(data: str) -> bool:
+    """Whether there is a folder of images, or anything published."""
+    if "://" not in data:
+        return Path(data).is_dir()
+    with suppress(OSError, ValueError):
+        return Storage(data).exists(PUBLISHED_FOLDER)
+    return False
 
 
 def cuda_devices() -> int:
@@ -86,7 +98,8 @@ def notes_of(told: Mapping[str, Any], data: str) -> list[str]:
     others = [f"{name} {here[name]}" for name in ("ray", "torch") if here[name] != first[name]]
     notes += [f"note: here it is {', '.join(others)}"] if others else []
     without = [str(node["address"]) for node in nodes if not node["has_data"]]
-    notes += (
-        [f"note: no folder {data} on {', '.join(without)}: drawn scenes appear there by themselves"] if without else []
-    )
+    if without and "://" in data:
+        notes.append(f"note: nothing that was published is seen at {without_keys(data)} by {', '.join(without)}")
+    elif without:
+        notes.append(f"note: no folder {data} on {', '.join(without)}: drawn scenes appear there by themselves")
     return notes

@@ -12,6 +12,8 @@ from orchestrator.lint import WEIGHT_FILES
 from tests.orchestrator.conftest import small_table
 from tests.test_architecture import load_behind_door
 from trainer.code import code_digest
+from trainer.data.opening import open_splits, open_wanted, wanted_splits
+from trainer.data.published import publish
 from trainer.machine import versions
 from trainer.reading import read_result
 from trainer.spec import DeepLabV2, TrialSpec
@@ -52,6 +54,19 @@ def test_without_data_neither_images_nor_split_are_looked_at(tmp_path: Path) -> 
 def test_without_a_cache_nothing_is_built(places: dict[str, str], trained: str, tmp_path: Path) -> None:
     assert "data" not in Here(places["data"], str(tmp_path / "cache")).facts(SPEC)
     assert not (tmp_path / "cache").exists()
+
+
+def test_what_was_published_is_looked_at_once_it_was_copied_here(
+    trained: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    place, node = str(tmp_path / "shared"), tmp_path / "node"
+    for wanted in wanted_splits(SPEC):
+        publish(open_wanted(wanted, places["data"], Path(places["cache"])), wanted, Storage(place))
+    assert "data" not in Here(place, str(node)).facts(SPEC)
+    assert not node.exists()
+    open_splits(SPEC, place, node)
+    here, there = Here(place, str(node)).facts(SPEC), Here(places["data"], places["cache"]).facts(SPEC)
+    assert {name: here[name] for name in ("data", "split")} == {name: there[name] for name in ("data", "split")}
 
 
 def test_a_touched_image_is_not_checked_until_its_cache_is_built(

@@ -1,5 +1,6 @@
 """What the driver of a trial decides from storage alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.trainable import (
     RayHost,
     _scaling,
     found_no_devices,
+    group_config,
     is_on_drained_node,
     newest_step,
     stalled_attempts,
@@ -204,3 +206,33 @@ def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
     order = order_of(storage, placement=Placement(gpus_per_worker=0.25))
     work({"order": order.as_config()})
     assert [options.gpus_per_worker for options in seen] == [0.25]
+
+
+# --- several hosts ------------------------------------------------------------------------------------------------
+
+
+class Workers:
+    """Ranks on some nodes; notes what each is asked to do."""
+
+    def __init__(self, *nodes: str) -> None:
+        self.nodes, self.asked = nodes, list[str]()
+
+    def execute(self, function: Callable[[], object]) -> list[str]:
+        self.asked.append(function.__name__)
+        return list(self.nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "is_told"), [(("10.0.0.1", "10.0.0.2"), True), (("10.0.0.1", "10.0.0.1"), False), (("10.0.0.1",), False)]
+)
+def test_ranks_of_several_nodes_are_told_their_network_before_they_form_a_group(
+    nodes: tuple[str, ...], is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workers = group_config("gloo"), Workers(*nodes)
+    (rays_own,) = config.backend_cls.__bases__
+    monkeypatch.setattr(
+        rays_own, "on_start", lambda _self, _group, given: workers.asked.append(f"{given.backend} group")
+    )
+    config.backend_cls().on_start(workers, config)
+    told = ["_speak_over_node_address"] if is_told else []
+    assert workers.asked == ["_node_address", *told, "gloo group"]

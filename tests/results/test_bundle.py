@@ -73,7 +73,8 @@ def storage(tmp_path: Path) -> Storage:
     storage.write(attempt_path(tried.trial_id, ATTEMPT, "log.txt"), b"secret log")
     for spec in (FIRST, HALF):
         manifest = attempt_path(spec.trial_id, ATTEMPT, "manifest.json")
-        change_sealed(storage, manifest, lambda body: body.update(options={"data": "/home/ada/data"}))
+        where = {"options": {"data": "/home/ada/data"}, "rank_hosts": ["node-a", "node-b (10.0.0.7)"]}
+        change_sealed(storage, manifest, lambda body, where=where: body.update(where))
     storage.write(trial_path(FIRST.trial_id, "weights.pt"), b"weights")
     return storage
 
@@ -234,13 +235,13 @@ def test_sums_cover_every_file(storage: Storage) -> None:
 
 # --- what it reveals ----------------------------------------------------------------------------------------------
 
-SECRETS = ("node-a", "/home/ada", "ada")
+SECRETS = ("node-a", "/home/ada", "node-b", "10.0.0.7", "ada")
 
 
 def test_what_is_revealed_is_said(storage: Storage) -> None:
     found = gathered(storage)
     assert found.reveals == (
-        "manifests name the machines: node-a",
+        "manifests name the machines: 10.0.0.7, node-a, node-b",
         "manifests name folders, and with them perhaps users: /home/ada/data",
         "records of what was accepted name: ada",
     )
@@ -249,7 +250,7 @@ def test_what_is_revealed_is_said(storage: Storage) -> None:
 
 def test_an_anonymous_bundle_names_nobody_and_is_identical_when_redrawn(storage: Storage, tmp_path: Path) -> None:
     found = gathered(storage, is_anonymous=True)
-    told = [name for name, content in found.files.items() if any(s.encode() in content for s in SECRETS[:2])]
+    told = [name for name, content in found.files.items() if any(s.encode() in content for s in SECRETS[:4])]
     assert told == []
     assert found.reveals == ()
     assert b'"by": "ada"' not in b"".join(found.files.values())

@@ -70,6 +70,8 @@ def test_a_done_trial_is_told_with_all_it_was_made_of(storage: Storage) -> None:
         name: getattr(digests(), name) for name in ("code", "data", "split", "weights", "precision")
     }
     assert "on node-a, cpu, 1 ranks" in found["attempt"]
+    put_manifest_fields(storage, rank_hosts=["node-a (10.0.0.7)", "node-b (10.0.0.8)", "node-a (10.0.0.7)"])
+    assert "on node-a (10.0.0.7), node-b (10.0.0.8), cpu" in told(storage)["attempt"]
     assert "stale" not in found
 
 

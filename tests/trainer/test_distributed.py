@@ -13,6 +13,7 @@ from trainer.distributed import (
     global_sum,
     global_sum_with_gradient,
     next_of_global_batch,
+    on_all_ranks,
     rank,
     shard,
     torchrun_group,
@@ -47,8 +48,24 @@ def answer(folder: str) -> None:
         "agreed": torch.tensor([agree(rank() == 0, mine.device), agree(rank() == 1, mine.device)]),
         "refusal": refusal,
         "alone": by_itself,
+        "found": on_all_ranks(rank),
+        "raised": what_all_ranks_raise(),
     }
     torch.save(answers, Path(folder) / f"{rank()}.pt")
+
+
+def what_all_ranks_raise() -> str:
+    """What every rank raises where only rank 1 has a reason to."""
+
+    def find() -> None:
+        if rank() == 1:
+            raise OSError("rank 1 has no disk")
+
+    try:
+        on_all_ranks(find)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def alone_on_rank_1(mine: torch.Tensor) -> torch.Tensor:
@@ -105,6 +122,11 @@ def test_every_rank_says_what_the_first_says(answers: list[dict]) -> None:
     assert all(said["agreed"].tolist() == [True, False] for said in answers)
 
 
+def test_every_rank_finds_for_itself_and_an_error_of_one_is_an_error_of_all(answers: list[dict]) -> None:
+    assert [said["found"] for said in answers] == [0, 1, 2]
+    assert [said["raised"] for said in answers] == ["rank 1 has no disk"] * NUM_RANKS
+
+
 def test_a_batch_that_ranks_cannot_share_is_refused(answers: list[dict]) -> None:
     assert all("a global batch of 4 cannot be shared by 3 ranks" in said["refusal"] for said in answers)
 
@@ -134,6 +156,22 @@ def test_without_torchrun_there_is_no_group(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with torchrun_group("cpu"):
         assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(("on_this_host", "met"), [("2", []), ("1", ["node1"]), (None, [])])
+def test_ranks_of_several_hosts_speak_over_the_network_by_which_they_meet(
+    on_this_host: str | None, met: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    for name, word in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": on_this_host, "MASTER_ADDR": "node1"}.items():
+        monkeypatch.setenv(name, word or "")
+        if word is None:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("trainer.distributed.speak_towards", told.append)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda _backend: None)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with torchrun_group("cpu"):
+        assert told == met
 
 
 def test_a_group_of_torchrun_is_taken_up_and_left(monkeypatch: pytest.MonkeyPatch) -> None:

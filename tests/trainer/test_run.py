@@ -17,7 +17,7 @@ import trainer.code
 from tests.contracts import SMALL, Killed, KilledAt, StopAt, same_tensors, small_options, small_spec
 from tests.worlds import run_ranks
 from trainer import attempt as attempt_room
-from trainer.attempt import Attempt, ran_out_of_memory, weights_folder
+from trainer.attempt import Attempt, ran_out_of_memory
 from trainer.checkpoint import from_bytes
 from trainer.data.folders import DataError
 from trainer.host import Host, NoHost
@@ -248,8 +248,8 @@ def test_a_number_of_ranks_that_does_not_divide_a_batch_is_refused(
     options: RunOptions, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.distributed.world_size", lambda: 3)
-    for room in ("run", "attempt"):
-        monkeypatch.setattr(f"trainer.{room}.agreed", lambda find: find())  # there are no other ranks to agree with
+    for ask in ("trainer.run.agreed", "trainer.attempt.agreed", "trainer.attempt.on_all_ranks"):
+        monkeypatch.setattr(ask, lambda find: find())  # there are no other ranks to agree with
     outcome = run(options)
     assert outcome.kind == "refused"
     assert "a global batch of 4 cannot be shared by 3 ranks: use a number of workers that divides" in outcome.message
@@ -570,11 +570,6 @@ def test_each_rank_takes_its_own_device(
     monkeypatch.setattr("torch.cuda.device_count", lambda: count)
     monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
     assert choose_device(RunOptions()) == torch.device("cuda", index)
-
-
-def test_weights_lie_below_the_data_unless_told_otherwise() -> None:
-    assert weights_folder(RunOptions(data="/d")) == Path("/d/weights")
-    assert weights_folder(RunOptions(data="/d", weights="/w")) == Path("/w")
 
 
 def test_the_number_of_threads_is_ours(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from trainer.build.methods import build_method
 from trainer.build.networks import DTYPES, build_discriminator, build_network
 from trainer.build.players import as_critic, build_second_player, build_student
 from trainer.data.cache import CachedSplit
-from trainer.data.catalog import open_layout
 from trainer.data.opening import open_splits
 from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
@@ -50,9 +49,9 @@ PREDICTORS: Mapping[str, Callable[[TrialSpec], Predict]] = {
 }
 
 
-def open_data(spec: TrialSpec, data: Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
-    """The cached training and evaluation images, built where missing, and the drawn split."""
-    train_images, eval_images = open_splits(spec, open_layout(spec.dataset, data), cache)
+def open_data(spec: TrialSpec, data: str | Path, cache: Path) -> tuple[CachedSplit, CachedSplit, Split]:
+    """The cached training and evaluation images, built or copied where missing, and the drawn split."""
+    train_images, eval_images = open_splits(spec, data, cache)
     labelable = [name for name, has_label in zip(train_images.names, train_images.has_label, strict=True) if has_label]
     without = set(train_images.names) - set(labelable)
     return train_images, eval_images, split_of(spec, labelable, without)

@@ -4,18 +4,13 @@ Row i is sample i of the split in order of names: `name`, `image` (H x W x 3 byt
 there is none). The file ends with an empty record batch whose metadata holds the digest of the pixels.
 """
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
-import shutil
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -31,14 +26,12 @@ from trainer.data.folders import (
     Sample,
     read_sample,
 )
+from trainer.data.once import found_or_made, write_whole
 from trainer.data.resizing import Array, Filters
-
-log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 _BATCH_BYTES = 32 * 2**20
 _MOST_PROBLEMS = 20
-_CACHE_ELSEWHERE = "MIXGRID_CACHE names another folder for caches"
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all."""
@@ -54,6 +47,13 @@ def cache_folder(option: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mixgrid"
 
 
+def weights_folder(given: str | None, *, data: str, cache: str | None) -> Path:
+    """Where initial weights lie: as given, else `weights` below the data; where data is a URL, below the caches."""
+    if given:
+        return Path(given).expanduser()
+    return (cache_folder(cache) if "://" in data else Path(data).expanduser()) / "weights"
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -61,7 +61,8 @@ def cache_folder(option: str | None) -> Path:
 class CachedSplit:
     """A split at training size; images and labels are read-only views of the mapped file.
 
-    `has_label` [N] bool; `digest` is the SHA-256 of names, pixels and labels, equal wherever these are.
+    `has_label` [N] bool; `digest` is the SHA-256 of names, pixels and labels, equal wherever these are; `key` says what
+    files it was built from (`cache_key`).
     """
 
     path: Path
@@ -73,6 +74,7 @@ class CachedSplit:
     width: int
     _images: tuple[Array, ...]  # one [n, H, W, 3] per record batch; all but the last have the same n
     _labels: tuple[Array, ...]
+    key: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,23 +134,8 @@ def open_cache(
     samples = layout.samples(split)
     key = cache_key(layout, split, samples, height=height, width=width, filters=filters)
     path = folder / _file_name(layout, split, key, size=f"{height}x{width}{filters.suffix}")
-    found = _open_whole(path, key)
-    if found is not None:
-        return found
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock").open("ab")
-    except OSError as error:
-        raise OSError(f"cannot write to the cache folder {folder}: {error}; {_CACHE_ELSEWHERE}") from error
-    with lock, _locked(lock, path):
-        found = _open_whole(path, key)
-        if found is None:
-            if path.exists():
-                log.warning("%s is cut off or damaged: building it again", path)
-            _build(path, _Plan(layout, samples, height, width, filters, key), progress)
-            found = _open_whole(path, key)
-    assert found is not None, f"{path} was just written and cannot be read"
-    return found
+    plan = _Plan(layout, samples, height, width, filters, key)
+    return found_or_made(path, lambda: open_whole(path, key), lambda: _build(path, plan, progress))
 
 
 def find_cache(
@@ -159,7 +146,7 @@ def find_cache(
     Raises: DataError where the files of the split cannot be listed.
     """
     key = cache_key(layout, split, layout.samples(split), height=height, width=width, filters=filters)
-    return _open_whole(folder / _file_name(layout, split, key, size=f"{height}x{width}{filters.suffix}"), key)
+    return open_whole(folder / _file_name(layout, split, key, size=f"{height}x{width}{filters.suffix}"), key)
 
 
 def _file_name(layout: Layout, split: str, key: str, *, size: str) -> str:
@@ -194,7 +181,7 @@ def _stamp(root: Path, file: Path) -> tuple[str, int, int]:
     return name, stat.st_size, stat.st_mtime_ns
 
 
-def _open_whole(path: Path, key: str) -> CachedSplit | None:
+def open_whole(path: Path, key: str) -> CachedSplit | None:
     """Map a cache; None where there is none, or none that is whole and has this key."""
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -210,6 +197,7 @@ def _open_whole(path: Path, key: str) -> CachedSplit | None:
     height, width = int(about["height"]), int(about["width"])
     return CachedSplit(
         path=path,
+        key=key,
         names=names,
         has_label=np.concatenate(
             [batch.column("label").is_valid().to_numpy(zero_copy_only=False) for batch in batches]
@@ -273,59 +261,39 @@ class _Plan:
         return pa.schema(columns, metadata=about)
 
 
-@contextmanager
-def _locked(lock: BinaryIO, path: Path) -> Iterator[None]:
-    """Hold a lock on an open file; it is gone when the file is closed or its process dies."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("%s is being built by another process: waiting for it", path)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:  # some network file systems have no locks: building twice costs time and harms nothing
-        log.warning("no lock in %s (%s): several processes may build the same cache", path.parent, error)
-        yield
-        return
-    for leftover in path.parent.glob(f".{path.name}.*.part"):  # of a process that was killed: we hold the lock now
-        leftover.unlink(missing_ok=True)
-    yield
-
-
 def _build(path: Path, plan: _Plan, progress: Progress | None) -> None:
-    """Write a cache so that it appears whole or not at all."""
-    free = shutil.disk_usage(path.parent).free
-    if free < plan.file_bytes:
-        raise OSError(_no_room(path, plan.file_bytes))
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with draft.open("wb") as file:
-            _write(file, plan, progress)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise OSError(f"{_no_room(path, plan.file_bytes)}: {error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _no_room(path: Path, needed: int) -> str:
-    free = shutil.disk_usage(path.parent).free
-    return f"cannot write {path} ({needed:,} bytes needed, {free:,} bytes free); {_CACHE_ELSEWHERE}"
+    write_whole(path, plan.file_bytes, lambda file: _write(file, plan, progress))
 
 
 def _write(file: BinaryIO, plan: _Plan, progress: Progress | None) -> None:
-    digest, schema = hashlib.sha256(f"{plan.height}x{plan.width}".encode()), plan.schema
+    digest, schema = _begun_digest(plan.height, plan.width), plan.schema
     with pa.ipc.new_file(file, schema) as writer:
         for batch in _batches(plan, progress):
             for name, image, label in batch:
-                digest.update(name.encode() + b"\0")
-                digest.update(image.data)
-                digest.update(b"\0" if label is None else b"\1")
-                if label is not None:
-                    digest.update(label.data)
+                _add(digest, name, image, label)
             writer.write_batch(_record_batch(batch, plan, schema))
         closing = pa.RecordBatch.from_pylist([], schema=schema)
         writer.write_batch(closing, custom_metadata={"digest": digest.hexdigest()})
+
+
+def pixels_digest(cached: CachedSplit) -> str:
+    """What the digest of a cache is by the bytes that it holds now; reads all of them."""
+    digest = _begun_digest(cached.height, cached.width)
+    for index, (name, has_label) in enumerate(zip(cached.names, cached.has_label, strict=True)):
+        _add(digest, name, cached.image(index), cached.label(index) if has_label else None)
+    return str(digest.hexdigest())
+
+
+def _begun_digest(height: int, width: int) -> Any:
+    return hashlib.sha256(f"{height}x{width}".encode())
+
+
+def _add(digest: Any, name: str, image: Array, label: Array | None) -> None:
+    digest.update(name.encode() + b"\0")
+    digest.update(image.data)
+    digest.update(b"\0" if label is None else b"\1")
+    if label is not None:
+        digest.update(label.data)
 
 
 Row = tuple[str, Array, Array | None]

@@ -1,39 +1,46 @@
 """What a spec reads: its training split at the trained size, its evaluation split at the size it is judged at.
 
-Loads neither torch nor ray: a split is opened before anything that trains is built.
+Data are a folder of images, or a place of published caches (`published.py`): a folder or a URL. Loads neither torch
+nor ray: a split is opened before anything that trains is built.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from trainer.data.cache import CachedSplit, find_cache, open_cache
+from trainer.data.catalog import open_layout
 from trainer.data.folders import Layout, image_size
+from trainer.data.published import Wanted, find_copy, is_published, open_copy
 from trainer.data.resizing import AS_STORED, Filters
-from trainer.spec import Dataset, TrialSpec
-
-Opener = Callable[[Dataset, Layout, str, Path], CachedSplit]
-"""Dataset, its layout, a split and the folder of caches to the cached split."""
+from trainer.spec import TrialSpec
 
 
-def open_resized(dataset: Dataset, layout: Layout, split: str, folder: Path) -> CachedSplit:
-    """A split at the trained size; built where it is missing."""
+def wanted_splits(spec: TrialSpec) -> tuple[Wanted, Wanted]:
+    """The training split of a spec, and the split it is judged on."""
+    dataset = spec.dataset
+    train = Wanted(dataset, dataset.train_split)
+    return train, Wanted(dataset, dataset.eval_split, is_full=not spec.evaluation.is_resized)
+
+
+def open_wanted(wanted: Wanted, data: str | Path, folder: Path) -> CachedSplit:
+    """A split, built in the folder of caches from a folder of images, or copied to it from a published place.
+
+    Raises: DataError naming images of other sizes where they are wanted at their full size.
+    """
+    if is_published(data):
+        return open_copy(wanted, str(data), folder)
+    layout = open_layout(wanted.dataset, Path(data))
+    if wanted.is_full:
+        height, width = full_size(layout, wanted.split)
+        return open_cache(layout, wanted.split, height=height, width=width, folder=folder, filters=AS_STORED)
+    dataset = wanted.dataset
     filters = Filters(dataset.image_filter, dataset.label_filter)
-    return open_cache(layout, split, height=dataset.height, width=dataset.width, folder=folder, filters=filters)
-
-
-def open_full(_dataset: Dataset, layout: Layout, split: str, folder: Path) -> CachedSplit:
-    """A split as its files lie there; built where it is missing. Raises: DataError naming images of other sizes."""
-    height, width = full_size(layout, split)
-    return open_cache(layout, split, height=height, width=width, folder=folder, filters=AS_STORED)
+    return open_cache(layout, wanted.split, height=dataset.height, width=dataset.width, folder=folder, filters=filters)
 
 
 def full_size(layout: Layout, split: str) -> tuple[int, int]:
     """Height and width of the first image of a split, which all must have that are judged at full size."""
     return image_size(layout.samples(split)[0].image)
-
-
-OPENERS: Mapping[str, Opener] = {"resized": open_resized, "full_whole": open_full, "full_sliding": open_full}
-"""Evaluation protocol to how its split is opened."""
 
 
 def with_splits_of_their_own(specs: Iterable[TrialSpec]) -> list[TrialSpec]:
@@ -44,11 +51,10 @@ def with_splits_of_their_own(specs: Iterable[TrialSpec]) -> list[TrialSpec]:
     return list(found.values())
 
 
-def open_splits(spec: TrialSpec, layout: Layout, folder: Path) -> tuple[CachedSplit, CachedSplit]:
-    """The training and the evaluation split of a spec, built where missing."""
-    dataset = spec.dataset
-    train = open_resized(dataset, layout, dataset.train_split, folder)
-    return train, OPENERS[spec.evaluation.protocol](dataset, layout, dataset.eval_split, folder)
+def open_splits(spec: TrialSpec, data: str | Path, folder: Path) -> tuple[CachedSplit, CachedSplit]:
+    """The training and the evaluation split of a spec, built or copied where missing."""
+    train, judged = wanted_splits(spec)
+    return open_wanted(train, data, folder), open_wanted(judged, data, folder)
 
 
 def find_splits(spec: TrialSpec, layout: Layout, folder: Path) -> tuple[CachedSplit, CachedSplit] | None:
@@ -65,3 +71,9 @@ def find_splits(spec: TrialSpec, layout: Layout, folder: Path) -> tuple[CachedSp
         (height, width), filters = full_size(layout, dataset.eval_split), AS_STORED
     judged = find_cache(layout, dataset.eval_split, height=height, width=width, folder=folder, filters=filters)
     return None if judged is None else (train, judged)
+
+
+def find_copies(spec: TrialSpec, data: str, folder: Path) -> tuple[CachedSplit, CachedSplit] | None:
+    """The same for a published place: copies that are here already."""
+    train, judged = (find_copy(wanted, data, folder) for wanted in wanted_splits(spec))
+    return None if train is None or judged is None else (train, judged)

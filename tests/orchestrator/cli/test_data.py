@@ -37,6 +37,25 @@ def test_prepare_builds_what_the_specs_read(
     assert built == [f"synthetic-{file}" for file in files]
 
 
+def test_what_was_published_is_prepared_on_another_machine_and_not_mistaken_for_images(
+    table_file: str, tmp_path: Path
+) -> None:
+    here = ("--data", str(tmp_path / "data"), "--cache", str(tmp_path / "cache"))
+    shared, node = str(tmp_path / "shared"), ("--data", str(tmp_path / "shared"), "--cache", str(tmp_path / "node"))
+    told = mixgrid("data", "publish", table_file, *here, "--to", shared)
+    assert f"12 train images of synthetic at 32x64: {shared}/published/synthetic-train-32x64-" in told.stdout
+    copied = mixgrid("data", "prepare", table_file, *node)
+    assert f"12 train images of synthetic at 32x64: {tmp_path / 'node'}/synthetic-train-32x64-" in copied.stdout
+    missing = mixgrid("data", "prepare", table_file, *node, *SMALLER)
+    assert missing.returncode == 2
+    assert "synthetic-train-16x32 was not published" in missing.stderr
+    refused = mixgrid("data", "check", table_file, *node[:2])
+    assert (refused.returncode, "holds published caches, no images" in refused.stderr) == (2, True)
+    refused = mixgrid("data", "publish", table_file, *here, "--to", str(tmp_path / "data"))
+    assert (refused.returncode, "is the folder of the images" in refused.stderr) == (2, True)
+    assert "4 at 1/3: the same names in every row" in mixgrid("plan", table_file, "--data", shared).stdout
+
+
 def test_check_wants_one_size_only_where_files_are_judged_as_they_are(table_file: str, tmp_path: Path) -> None:
     layout = open_layout(DATASET, tmp_path / "data")
     sample = layout.samples("val")[2]

@@ -19,7 +19,7 @@ import pytest
 
 from tests.trainer.data.conftest import NAMES, picture, save
 from trainer.data import cache
-from trainer.data.cache import CachedSplit, cache_folder, open_cache
+from trainer.data.cache import CachedSplit, cache_folder, open_cache, weights_folder
 from trainer.data.cityscapes import cityscapes_layout
 from trainer.data.folders import DataError, read_sample
 from trainer.data.resizing import Filters
@@ -28,6 +28,12 @@ from trainer.data.resizing import Filters
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+def test_weights_lie_below_the_data_unless_told_otherwise_and_below_the_caches_where_data_is_a_url() -> None:
+    assert weights_folder(None, data="/d", cache="/c") == Path("/d/weights")
+    assert weights_folder("/w", data="s3://b/d", cache="/c") == Path("/w")
+    assert weights_folder(None, data="s3://b/d", cache="/c") == Path("/c/weights")
 
 
 def opened(root: Path, folder: Path, **changes: Any) -> CachedSplit:
