@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.submit.request import Job
-from trainer.data.published import FOLDER as PUBLISHED_FOLDER
 from trainer.remote import without_keys
 from trainer.storage import Storage
 
@@ -32,6 +31,8 @@ def look_around(question: Mapping[str, str], node: str, *, has_gpus: bool) -> di
 
 def _has_data(data: str) -> bool:
     """Whether there is a folder of images, or anything published."""
+    from trainer.data.published import FOLDER as PUBLISHED_FOLDER  # with numpy, which only such an errand needs
+
     if "://" not in data:
         return Path(data).is_dir()
     with suppress(OSError, ValueError):

@@ -84,6 +84,7 @@ class Room:
         self.options = variant.options(url)
         self.expected = expected_of(self.spec, variant.log)
         self.goings: list[Going] = []
+        self.begun: list[FaultyStorage] = []
         self.sealed: list[int] = []
         self.was_damaged = False
         self._memory_lacks_at: int | None = None
@@ -100,6 +101,7 @@ class Room:
         """Run the trial once with at most one fault."""
         self._mine.storage = storage = FaultyStorage(self.options.storage, fault, pause)
         storage.sealed = self.sealed
+        self.begun.append(storage)
         try:
             return run_trial(self.spec, self.options, host or NoHost()).kind
         except Died:
@@ -240,7 +242,7 @@ class Room:
         assert (
             sum(self.storage.exists(trial_path(self.trial_id, name)) for name in ("result.json", "failure.json")) == 1
         )
-        assert len(attempts) <= len(self.goings)
+        assert len(attempts) <= len(self.begun)
 
     def check_goings(self) -> None:
         """Each attempt went on from the newest valid checkpoint, and trained no more twice than one interval."""
