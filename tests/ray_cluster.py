@@ -67,10 +67,14 @@ class Cluster:
     nodes: list[Node] = field(default_factory=list)
 
     def add_node(self, *, num_cpus: int, num_gpus: int = 0, environment: Mapping[str, str] | None = None) -> Node:
-        """Start a raylet that joins; GPUs are only counted: nothing is there."""
+        """Start a raylet that joins; GPUs are only counted: nothing is there.
+
+        It has a folder of its own, as on a machine of its own: in that of the head it would unpack the job's snapshot
+        again, from under the feet of the job.
+        """
         (agent,) = _free_ports(1)
         ports = {"dashboard-agent-listen-port": agent, "min-worker-port": 0, "max-worker-port": 0}
-        more = {"resources": json.dumps({_name(len(self.nodes)): 1})}
+        more = {"resources": json.dumps({_name(len(self.nodes)): 1}), "temp-dir": self.place / str(len(self.nodes))}
         words = {"address": self.address, "num-cpus": num_cpus, "num-gpus": num_gpus, **ports, **more}
         log = self.place / f"node-{len(self.nodes)}.txt"
         node = _start(words, {**self.environment, **(environment or {})}, log)
