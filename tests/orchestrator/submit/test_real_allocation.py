@@ -17,7 +17,7 @@ from tests.orchestrator.submit.conftest import job
 from tests.orchestrator.submit.test_real_slurm import ROOT, Mixgrid, commands_of, lengthen, resumed_at
 from tests.slurm_cluster import running_slurm, why_absent
 from tests.slurm_nodes import why_no_hosts
-from trainer.reading import trial_state
+from trainer.reading import read_manifests, trial_state
 from trainer.storage import Storage
 
 REASON = why_absent() or why_no_hosts()
@@ -50,6 +50,14 @@ class Allocation:
         while self.log.count(text) < times:
             assert time.monotonic() < deadline, f"no {text!r} in:\n{self.log}"
             time.sleep(0.5)
+
+    def await_training(self, storage: Storage, trial_id: str, *, seconds: float = 150.0) -> None:
+        """Return when an attempt at a trial has begun, and a second more."""
+        deadline = time.monotonic() + seconds
+        while not read_manifests(storage, trial_id)[0]:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.2)
+        time.sleep(1)
 
     def warn(self) -> None:
         """What Slurm does before a job's time is over."""
@@ -124,10 +132,7 @@ def test_two_hosts_give_the_table_of_a_plain_run_though_warned_twice(
     sent.await_in_log(BACK)
     sent.await_in_log("2 running", seconds=200)
     storage = Storage(str(sent_file.parent / "runs"))
-    deadline = time.monotonic() + 100
-    while trial_state(storage, trial_ids[0]).kind == "missing" and time.monotonic() < deadline:
-        time.sleep(0.5)
-    time.sleep(5)
+    sent.await_training(storage, trial_ids[0])
     sent.warn()
     sent.await_in_log(BACK, times=2)
     sent.await_end()
@@ -152,10 +157,7 @@ def test_an_allocation_that_is_cancelled_leaves_checkpoints_and_goes_on_when_sub
     mixgrid = commands_of(slurm, sent_file.parent, places)
     sent = Allocation(mixgrid, slurm, sent_file.parent)
     storage = Storage(str(sent_file.parent / "runs"))
-    deadline = time.monotonic() + 120
-    while trial_state(storage, trial_ids[0]).kind == "missing" and time.monotonic() < deadline:
-        time.sleep(0.5)
-    time.sleep(5)
+    sent.await_training(storage, trial_ids[0])
     stopped = mixgrid("cancel")
     assert stopped.returncode == 0, stopped.stdout + sent.log
     assert "all have ended; `mixgrid submit` goes on" in stopped.stdout
@@ -169,10 +171,10 @@ def test_an_allocation_that_is_cancelled_leaves_checkpoints_and_goes_on_when_sub
 def test_one_allocation_runs_the_grid_on_ray_and_goes_on_after_its_limit(
     sent_file: Path, places: dict[str, str], tmp_path: Path
 ) -> None:
-    trial_ids = lengthen(sent_file, 3000)
+    trial_ids = lengthen(sent_file, 20_000)  # more than fits into the first time limit
     with running_slurm(tmp_path / "slurm", apart=True) as environment:
         mixgrid = commands_of(environment, sent_file.parent, places)
-        words = ["--shape", "allocation", "--cpus-per-node", "2", "--time", "00:02:00", "--grace-seconds", "85"]
+        words = ["--shape", "allocation", "--cpus-per-node", "2", "--time", "00:03:00", "--grace-seconds", "90"]
         ran = mixgrid("submit", "--to", "slurm", "--follow", *words)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     storage = Storage(str(sent_file.parent / "runs"))

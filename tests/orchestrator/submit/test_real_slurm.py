@@ -40,7 +40,7 @@ def commands_of(environment: dict[str, str], folder: Path, places: dict[str, str
         more = those_of_trials if command in ("submit", "run") else []
         program = [sys.executable, "-m", "orchestrator.cli", command, "sent.py", *words, *more]
         return subprocess.run(
-            [*program, "--storage", storage], cwd=folder, capture_output=True, text=True, check=False, timeout=280,
+            [*program, "--storage", storage], cwd=folder, capture_output=True, text=True, check=False, timeout=560,
             env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         )  # fmt: skip
 
