@@ -140,8 +140,8 @@ def test_two_hosts_give_the_table_of_a_plain_run_though_warned_twice(
     resumed = [resumed_at(storage, i) for i in trial_ids]
     assert any(0 < steps[-1] < 3000 for steps in resumed), resumed
     assert "VINFO" not in sent.log
-    left = list((sent_file.parent / "slurm").glob("tmp-node*/*"))
-    assert left == []
+    left = [path.name for path in (sent_file.parent / "slurm").glob("tmp-node*/*")]
+    assert [name for name in left if not name.startswith("torchinductor_")] == []  # torch's own cache stays
     plain = commands_of(slurm, sent_file.parent, places, "plain")
     ran = plain("run", "--no-mlflow")
     assert ran.returncode == 0, ran.stdout + ran.stderr
