@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.table import find_table
-from tests.chaos.grid import TRIAL, WORKER, wait_until
+from tests.chaos.grid import TRIAL_PROCESS, WORKER, wait_until
 from tests.orchestrator.submit.conftest import ROOT, mixgrid_on, recorded_manifests
 from tests.ray_cluster import Cluster, Node, running_cluster, why_absent
 from trainer.reading import find_commits, read_endings, read_progress, read_result
