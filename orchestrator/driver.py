@@ -22,7 +22,7 @@ from orchestrator.lease import Lease
 from orchestrator.nodes import Node, room_on, settled_on
 from orchestrator.progress import GridProgress, TrialProgress
 from orchestrator.ray_settings import apply_ray_settings
-from orchestrator.resources import DRIVER_CPUS, Placement, devices_of
+from orchestrator.resources import DRIVER_BYTES, DRIVER_CPUS, Placement, devices_of, drivers_that_fit
 from orchestrator.stopping import Stopper
 from orchestrator.trainable import Order, draining_nodes, train_cell
 from trainer.spec import RunOptions
@@ -177,8 +177,10 @@ def run_cells(
             queue = agenda.queue(mine, placement)
             orders = {cell.trial_id: _order(cell, options, placement, lease, scratch) for cell in mine}
             with Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):
-                turnstile = _Turnstile(queue, orders, progress, stopper, agenda.most_slots(placement))
-                _tune(turnstile, len(orders), progress, scratch=scratch, name=lease.name)
+                home = _home()
+                most_slots = min(agenda.most_slots(placement), drivers_that_fit(home.memory) * placement.workers)
+                turnstile = _Turnstile(queue, orders, progress, stopper, most_slots)
+                _tune(turnstile, len(orders), progress, home, scratch=scratch, name=lease.name)
     left_out = () if stopper.was_asked else tuple(trial.trial_id for trial in queue.waiting)
     problems = {i: p.message for i, p in progress.trials.items() if p.phase not in ("done", "stopped")}
     hours = queue.spent(time.monotonic()) * devices_of(placement) / 3600
@@ -197,9 +199,31 @@ def _order(cell: Cell, options: RunOptions, placement: Placement, lease: Lease, 
     )
 
 
-def _tune(turnstile: _Turnstile, num_trials: int, progress: GridProgress, *, scratch: str, name: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """The node of this process, and its memory for Ray in bytes: when it goes, the run goes with it."""
+
+    node_id: str
+    memory: float
+
+    @property
+    def place_of_a_driver(self) -> tune.PlacementGroupFactory:
+        """Here, where it is as safe as the run itself, and with its memory counted."""
+        needs = {"CPU": DRIVER_CPUS, "memory": min(DRIVER_BYTES, self.memory)}
+        return tune.PlacementGroupFactory([needs], bundle_label_selector=[{"ray.io/node-id": self.node_id}])
+
+
+def _home() -> _Home:
+    node_id = ray.get_runtime_context().get_node_id()
+    (here,) = (node for node in ray.nodes() if node["NodeID"] == node_id)
+    return _Home(node_id, here["Resources"].get("memory", 0.0))
+
+
+def _tune(
+    turnstile: _Turnstile, num_trials: int, progress: GridProgress, home: _Home, *, scratch: str, name: str
+) -> None:
     tuner = tune.Tuner(
-        tune.with_resources(train_cell, {"CPU": DRIVER_CPUS}),
+        tune.with_resources(train_cell, home.place_of_a_driver),
         tune_config=tune.TuneConfig(
             search_alg=turnstile,
             num_samples=num_trials,

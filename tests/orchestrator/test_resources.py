@@ -2,7 +2,15 @@
 
 import pytest
 
-from orchestrator.resources import Placement, PlacementError, devices_of, free_slots, refuse_misfits, worker_slots
+from orchestrator.resources import (
+    Placement,
+    PlacementError,
+    devices_of,
+    drivers_that_fit,
+    free_slots,
+    refuse_misfits,
+    worker_slots,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +85,8 @@ def test_gpus_are_settled_by_device_and_cluster(device: str, cluster: dict[str, 
 
 def test_given_gpus_stay() -> None:
     assert Placement(gpus_per_worker=0.25).settled("auto", {"GPU": 1.0}).gpus_per_worker == 0.25
+
+
+@pytest.mark.parametrize(("gigabytes", "count"), [(0, 1), (0.5, 1), (1.5, 2), (64, 93)])
+def test_trials_are_driven_as_far_as_memory_goes_and_one_always(gigabytes: float, count: int) -> None:
+    assert drivers_that_fit(gigabytes * 2**30) == count

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.table import find_table
-from tests.chaos.grid import WORKER, wait_until
+from tests.chaos.grid import TRIAL_PROCESS, WORKER, wait_until
 from tests.orchestrator.submit.conftest import ROOT, mixgrid_on, recorded_manifests
 from tests.ray_cluster import Cluster, Node, running_cluster, why_absent
 from trainer.reading import find_commits, read_endings, read_progress, read_result
@@ -139,6 +139,10 @@ def test_a_trial_on_a_node_that_is_drained_checkpoints_and_goes_on_elsewhere(
         sent = mixgrid("submit", *WORDS)
         assert sent.returncode == 0, sent.stdout + sent.stderr
         moved = await_training(storage, second)
+        assert cluster.head.processes(TRIAL_PROCESS)
+        assert not first.processes(TRIAL_PROCESS) + second.processes(TRIAL_PROCESS), (
+            "trials are driven from where the run is"
+        )
         drained_at = time.time()
         cluster.drain(node_id, seconds=300)
         third = cluster.add_node(num_cpus=1, num_gpus=1)
