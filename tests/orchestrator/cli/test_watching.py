@@ -123,7 +123,13 @@ def test_without_a_terminal_it_is_printed_once(tmp_path: Path) -> None:
 def test_ctrl_c_leaves_the_screen_as_it_was_with_the_last_view_and_exit_code_0(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        watching(str(tmp_path)), stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), cwd=tmp_path
+        watching(str(tmp_path)),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(),
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     os.close(theirs)
     seen, until, asked = b"", time.monotonic() + 60, False
