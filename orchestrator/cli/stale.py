@@ -66,6 +66,7 @@ class Viewer:
 
     def survey(self, table: Table) -> list[PlannedCell]:
         """The state of every cell; what was read for it is remembered."""
+        self.glances.look_ahead(cell.trial_id for cell in table.cells())
         planned = survey(table, self.storage, self.judge, self.glances.look)
         self.glances.remember()
         return planned

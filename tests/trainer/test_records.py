@@ -16,7 +16,6 @@ from trainer.reading import (
     find_commits,
     find_previews,
     read_brief,
-    read_each,
     read_failure,
     read_result,
     read_segments,
@@ -42,6 +41,7 @@ from trainer.records import (
     write_segment,
 )
 from trainer.spec import TrialSpec
+from trainer.side_by_side import read_each
 from trainer.storage import Storage
 
 SPEC = TrialSpec(label_fraction=Fraction(1, 8), seed=3)
