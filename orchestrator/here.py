@@ -18,7 +18,7 @@ from pathlib import Path
 
 from orchestrator.lint import WEIGHT_FILES
 from orchestrator.lint_data import DataOnDisk
-from trainer.code import code_digest, remember_digests
+from trainer.code import code_digest
 from trainer.data.cache import CachedSplit, cache_folder, weights_folder
 from trainer.data.folders import Layout
 from trainer.data.opening import find_copies, find_splits
@@ -28,7 +28,6 @@ from trainer.spec import TrialSpec
 
 _LIBRARIES = ("torch", "numpy", "pillow")
 _MEMORY = "weights.json"
-_CODE_MEMORY = "code.json"
 _SplitKey = tuple[str, Fraction, int | None, tuple[str, ...] | None, str]
 
 
@@ -52,7 +51,6 @@ class Here:
         self._data_place, self._disk = data, DataOnDisk(data)
         self._cache = cache_folder(cache)
         self._weights = weights_folder(weights, data=data, cache=cache)
-        remember_digests(self._cache / _CODE_MEMORY)
         self._machine = {"code": code_digest(), **versions_here()}
         self._images: dict[str, _Images | None] = {}
         self._splits: dict[_SplitKey, str | None] = {}

@@ -14,8 +14,8 @@ import pandas as pd
 
 from results.columns import LongFrame, frame_of
 from results.reading import Reading, read_all, read_curve
-from trainer.side_by_side import read_each
 from trainer.records import Judgement
+from trainer.side_by_side import read_each
 from trainer.spec import MEAN, TrialSpec
 from trainer.storage import Storage
 

@@ -78,10 +78,10 @@ class Glances:
         """The state of a trial, and a glance at it where it is done."""
         known = self._known.get(trial_id)
         if known is not None and known["mark"] == self._mark(trial_id):
-            glance = _recalled(known["seen"])
-            self.seen[trial_id] = glance
-            return TrialState("done", step=glance.num_steps), glance
-        state, glance, mark = self._ahead.pop(trial_id, None) or self._read(trial_id)
+            recalled = _recalled(known["seen"])
+            self.seen[trial_id] = recalled
+            return TrialState("done", step=recalled.num_steps), recalled
+        state, glance, mark = self._ahead.pop(trial_id) if trial_id in self._ahead else self._read(trial_id)
         if glance is None:
             self.seen.pop(trial_id, None)
             return state, None

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from results.reading import Attempt, is_cpu, read_all
-from trainer.side_by_side import read_each
 from trainer.records import is_trial_id
+from trainer.side_by_side import read_each
 from trainer.storage import Storage
 
 if TYPE_CHECKING:

@@ -40,8 +40,8 @@ from trainer.records import (
     trial_path,
     write_segment,
 )
-from trainer.spec import TrialSpec
 from trainer.side_by_side import read_each
+from trainer.spec import TrialSpec
 from trainer.storage import Storage
 
 SPEC = TrialSpec(label_fraction=Fraction(1, 8), seed=3)
