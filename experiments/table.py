@@ -137,7 +137,7 @@ class Row:
         return (*(Deviation(*given) for given in self.deviations), *there)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what is costly is computed once
 class Cell:
     """One trial in its place in a table."""
 
@@ -146,7 +146,7 @@ class Cell:
     seed: int
     spec: TrialSpec
 
-    @property
+    @functools.cached_property
     def trial_id(self) -> str:
         """The identity of its spec."""
         return self.spec.trial_id
@@ -157,7 +157,7 @@ class Cell:
         return f"{self.row}@{self.label_fraction}#{self.seed}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its cells are made once
 class Table:
     """Rows x fractions x seeds in a frame.
 
@@ -203,6 +203,10 @@ class Table:
 
         A row that wants unlabelled images has no cell at fraction 1. Raises: TableError naming the field.
         """
+        return self._cells
+
+    @functools.cached_property
+    def _cells(self) -> tuple[Cell, ...]:
         return tuple(
             Cell(row.label, fraction, seed, self._spec(row, fraction, seed))
             for row in self.included_rows

@@ -7,11 +7,8 @@ from typing import Any, Literal, Protocol
 
 from experiments.table import Cell, Table
 from orchestrator.lease import holders_of, live_drivers
-from trainer.reading import (
-    TrialState,
-    read_each,
-    read_trial,
-)
+from trainer.reading import TrialState, read_trial
+from trainer.side_by_side import read_each
 from trainer.spec import TrialSpec
 from trainer.storage import Storage
 
@@ -67,9 +64,8 @@ def survey(table: Table, storage: Storage, judge: Judge = never_stale, look: Loo
         judge: asked of every trial that is done.
         look: how a trial is looked at; by default everything it says is read.
     """
-    named = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
     holders = holders_of(live_drivers(storage))
-    cells = {name: cell for cell, name in reversed(named)}
+    cells = {cell.trial_id: cell for cell in reversed(table.cells())}
     look = look or partial(read_trial, storage)
 
     def see(name: str) -> PlannedCell:
@@ -81,7 +77,7 @@ def survey(table: Table, storage: Storage, judge: Judge = never_stale, look: Loo
         return replace(planned, wall_seconds=done.wall_seconds, attempt=done.attempt, stale=stale)
 
     read = read_each(storage, see, cells)
-    return [replace(read[name], cell=cell) for cell, name in named]
+    return [replace(read[cell.trial_id], cell=cell) for cell in table.cells()]
 
 
 def to_run(planned: Iterable[PlannedCell], *, retry_failed: bool) -> list[Cell]:

@@ -14,8 +14,8 @@ import pandas as pd
 
 from results.columns import LongFrame, frame_of
 from results.reading import Reading, read_all, read_curve
-from trainer.reading import read_each
 from trainer.records import Judgement
+from trainer.side_by_side import read_each
 from trainer.spec import MEAN, TrialSpec
 from trainer.storage import Storage
 
@@ -163,10 +163,10 @@ def read_frames(
         stale: by trial id, what has changed since a trial was done.
         num_threads: how many trials are read side by side; by default what suits the storage.
     """
-    cells = [(cell, cell.trial_id) for cell in table.cells()]  # an id is a digest: computed once per cell
+    cells = [(cell, cell.trial_id) for cell in table.cells()]
     ids = [trial_id for _, trial_id in cells]
     read = partial(read_all, storage, include_partial=include_partial)
-    found = read_each(storage, read, ids, num_threads=num_threads)
+    found = read_each(storage, read, ids, num_threads=num_threads, is_pure=True)
     return Frames(
         results=results_frame((cell, found[name].class_names, found[name].evaluations) for cell, name in cells),
         attempts=frame_of((line for name in found for line in found[name].attempts), ATTEMPT_COLUMNS),
@@ -201,7 +201,7 @@ def read_curves(storage: Storage, table: TableLike, *, include_partial: bool = F
     """
     cells = [(cell, cell.trial_id) for cell in table.cells()]
     read = partial(read_curve, storage, include_partial=include_partial)
-    found = read_each(storage, read, [trial_id for _, trial_id in cells])
+    found = read_each(storage, read, [trial_id for _, trial_id in cells], is_pure=True)
     frame = LongFrame(CURVE_COLUMNS, name="name", value="value")
     for cell, trial_id in cells:
         for record in found[trial_id]:

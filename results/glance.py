@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +20,7 @@ from results.reading import Attempt, attempts_of
 from results.staleness import facts_of, made_with
 from trainer.reading import TrialState, read_manifests, read_trial
 from trainer.records import trial_path
+from trainer.side_by_side import read_each
 from trainer.storage import Storage
 
 _YOUNG_NS = 2 * 10**9
@@ -47,6 +48,10 @@ class Glance:
         return next(((a.device, a.world_size) for a in self.attempts if a.attempt == self.attempt), None)
 
 
+_Read = tuple[TrialState, Glance | None, str | None]
+"""The state of a trial, a glance at it where it is done, and the mark of its files where that may be remembered."""
+
+
 class Glances:
     """Looks at trials of one storage, each at most once. Threads may ask at once.
 
@@ -60,29 +65,41 @@ class Glances:
         self._memory = folder / "glances" / f"{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
         self._known = _remembered(self._memory) if self._root is not None else {}
         self._has_new = False
+        self._ahead: dict[str, _Read] = {}
         self.seen: dict[str, Glance] = {}
         """The trials looked at that are done, by id."""
 
+    def look_ahead(self, trial_ids: Iterable[str]) -> None:
+        """Read at once what is not remembered of many trials: their next `look` takes it from here."""
+        if self._root is not None:
+            self._ahead = read_each(self._storage, self._read, set(trial_ids) - self._known.keys(), is_pure=True)
+
     def look(self, trial_id: str) -> tuple[TrialState, Glance | None]:
         """The state of a trial, and a glance at it where it is done."""
-        mark = None if self._root is None else _mark(self._root / trial_path(trial_id))
         known = self._known.get(trial_id)
-        if mark is not None and known is not None and known["mark"] == mark:
-            glance = _recalled(known["seen"])
-            state = TrialState("done", step=glance.num_steps)
-        else:
-            state, found = self._read(trial_id, mark)
-            if found is None:
-                self.seen.pop(trial_id, None)
-                return state, None
-            glance = found
+        if known is not None and known["mark"] == self._mark(trial_id):
+            recalled = _recalled(known["seen"])
+            self.seen[trial_id] = recalled
+            return TrialState("done", step=recalled.num_steps), recalled
+        state, glance, mark = self._ahead.pop(trial_id) if trial_id in self._ahead else self._read(trial_id)
+        if glance is None:
+            self.seen.pop(trial_id, None)
+            return state, None
+        if mark is not None:
+            seen = {field.name: getattr(glance, field.name) for field in fields(glance)}
+            self._known[trial_id] = {"mark": mark, "seen": seen}
+            self._has_new = True
         self.seen[trial_id] = glance
         return state, glance
 
-    def _read(self, trial_id: str, mark: str | None) -> tuple[TrialState, Glance | None]:
+    def _mark(self, trial_id: str) -> str | None:
+        return None if self._root is None else _mark(self._root / trial_path(trial_id))
+
+    def _read(self, trial_id: str) -> _Read:
+        mark = self._mark(trial_id)  # before the records: what changes while they are read is read again
         state, result = read_trial(self._storage, trial_id)
         if result is None:
-            return state, None
+            return state, None, None
         manifests, damage = read_manifests(self._storage, trial_id)
         ended = next((manifest for manifest in manifests if manifest.attempt == result.attempt), None)
         glance = Glance(
@@ -93,11 +110,7 @@ class Glances:
             made_with=facts_of(self._storage, result) if damage else made_with(result, ended),
             attempts=attempts_of(self._storage, manifests, result, ()),
         )
-        if mark is not None and not damage:
-            seen = {field.name: getattr(glance, field.name) for field in fields(glance)}
-            self._known[trial_id] = {"mark": mark, "seen": seen}
-            self._has_new = True
-        return state, glance
+        return state, glance, None if damage else mark
 
     def remember(self) -> None:
         """Keep what is new for the next look; of two that write at once the last one stays."""

@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from results.reading import Attempt, is_cpu, read_all
-from trainer.reading import read_each
 from trainer.records import is_trial_id
+from trainer.side_by_side import read_each
 from trainer.storage import Storage
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def read_usage(
         done: the attempts of trials that are known to be done, by trial; they are not read again.
     """
     listed = list(dict.fromkeys(trial_ids))
-    found = read_each(storage, partial(read_all, storage), [name for name in listed if name not in done])
+    found = read_each(storage, partial(read_all, storage), [name for name in listed if name not in done], is_pure=True)
     states: dict[str, str] = {name: found[name].state.kind if name in found else "done" for name in listed}
     states |= {trial_id: "running" for trial_id in running if states.get(trial_id, "done") != "done"}
     attempts = (found[name].attempts if name in found else done[name] for name in listed)

@@ -7,10 +7,11 @@ neither torch nor ray.
 import hashlib
 import io
 import itertools
+import sys
 import tokenize
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 from trainer.records import DamagedRecord, Record
@@ -38,6 +39,7 @@ _NOT_DECIDING = {
     "remote.py",
     "run.py",
     "seals.py",
+    "side_by_side.py",
     "storage.py",
     "telling.py",
     "trained.py",
@@ -56,9 +58,13 @@ class CodeFiles(Record):
 
 def code_files() -> dict[str, str]:
     """The number-deciding files of the training room by name, and the SHA-256 of what each does."""
+    return {name: _digest_of(content) for name, content in _contents().items()}
+
+
+def _contents() -> dict[str, bytes]:
     room = Path(__file__).parent
     paths = [path for path in sorted(room.rglob("*.py")) if path.name not in _NOT_DECIDING]
-    return {path.relative_to(room).as_posix(): _digest_of(path.read_bytes()) for path in paths}
+    return {path.relative_to(room).as_posix(): path.read_bytes() for path in paths}
 
 
 def code_digest() -> str:
@@ -70,9 +76,41 @@ def _digest_over(files: dict[str, str]) -> str:
     return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in sorted(files.items())).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1024)
 def _digest_of(content: bytes) -> str:
-    return hashlib.sha256("\n".join(_working_lines(content)).encode()).hexdigest()
+    key = hashlib.sha256(content).hexdigest()
+    if key not in _digests:
+        _digests[key] = hashlib.sha256("\n".join(_working_lines(content)).encode()).hexdigest()
+    return _digests[key]
+
+
+_digests: dict[str, str] = {}
+"""What a file does, by the SHA-256 of its bytes."""
+
+
+def remember_digests(memory: Path) -> None:
+    """Take what is known of today's files from a file of this machine, or put it there: their reading takes a while.
+
+    The memory is sealed, speaks of bytes alone and holds for one release of this module and of Python.
+    """
+    now = {hashlib.sha256(content).hexdigest() for content in _contents().values()}
+    reader = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()
+    with suppress(OSError, DamagedRecord):
+        kept = _KnownDigests.opened(memory.read_bytes(), where=str(memory))
+        if kept.reader == reader and kept.digests.keys() == now:
+            _digests.update(kept.digests)
+            return
+    code_files()
+    known = _KnownDigests(reader=reader, digests={key: _digests[key] for key in now})
+    draft = memory.with_name(f".{memory.name}.{uuid.uuid4().hex[:8]}.part")
+    with suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(known.sealed())
+        draft.replace(memory)
+
+
+class _KnownDigests(Record):
+    reader: str
+    digests: dict[str, str]
 
 
 def _working_lines(content: bytes) -> list[str]:

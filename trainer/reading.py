@@ -1,13 +1,11 @@
-"""What storage says of a trial: its state, its history, its results; many trials at once. Loads neither torch nor ray.
+"""What storage says of a trial: its state, its history, its results. Loads neither torch nor ray.
 
 A number comes from a sealed record that agrees with itself and its spec, or it is none.
 """
 
-import gc
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -32,7 +30,6 @@ from trainer.records import (
     ResultInBrief,
     RoundLabels,
     Segment,
-    T,
     TrainRecord,
     attempt_path,
     checkpoint_name,
@@ -44,27 +41,6 @@ from trainer.records import (
 from trainer.seals import BrokenSeal, unsealed
 from trainer.spec import TrialSpec
 from trainer.storage import Storage
-
-
-def read_each(
-    storage: Storage, read: Callable[[str], T], trial_ids: Iterable[str], *, num_threads: int | None = None
-) -> dict[str, T]:
-    """What `read` gives for each trial, side by side: many at a time where each answer has to be waited for."""
-    unique = list(dict.fromkeys(trial_ids))
-    with _no_search_for_cycles(), ThreadPoolExecutor(num_threads or (2 if storage.is_local else 32)) as pool:
-        return dict(zip(unique, pool.map(read, unique), strict=True))
-
-
-@contextmanager
-def _no_search_for_cycles() -> Iterator[None]:
-    """Records are many small objects that stay: to look through them for garbage takes a fifth of reading them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def find_round_labels(storage: Storage, trial_id: str, step: int) -> list[RoundLabels]:

@@ -53,19 +53,22 @@ class Viewer:
         from orchestrator.here import Here
         from results.glance import Glance, Glances
         from results.staleness import compare
-        from trainer.code import changed_files
+        from trainer.code import changed_files, remember_digests
         from trainer.data.cache import cache_folder
 
+        folder = cache_folder(places.cache)
+        remember_digests(folder / "code.json")
         here = Here(places.data, places.cache, places.weights)
         files_of = cache(partial(changed_files, storage))
 
         def judge(spec: TrialSpec, seen: Glance) -> str:
             return compare(storage, spec, seen, here, files_of).text
 
-        return cls(storage, Glances(storage, cache_folder(places.cache)), judge)
+        return cls(storage, Glances(storage, folder), judge)
 
     def survey(self, table: Table) -> list[PlannedCell]:
         """The state of every cell; what was read for it is remembered."""
+        self.glances.look_ahead(cell.trial_id for cell in table.cells())
         planned = survey(table, self.storage, self.judge, self.glances.look)
         self.glances.remember()
         return planned

@@ -13,6 +13,7 @@ from results.staleness import facts_of
 from results.usage import hours_line, read_usage
 from tests.results.builders import ATTEMPT, EIGHTH, change_sealed, put_failed, put_manifest, put_score, spec_of
 from tests.results.holes import RUNNING, TABLE
+from trainer import side_by_side
 from trainer.reading import read_result, read_trial
 from trainer.records import attempt_path, trial_path
 from trainer.storage import Storage
@@ -264,3 +265,45 @@ def test_a_remote_storage_is_always_read(bucket: str, object_store, memory: Path
     assert found is not None
     assert found.wall_seconds == 7.0
     assert not memory.exists()
+
+
+# --- looking ahead ------------------------------------------------------------------------------------------------
+
+
+def test_looks_after_a_look_ahead_open_nothing_and_say_the_same(
+    holes_storage: Storage, memory: Path, asked: list[str]
+) -> None:
+    without = Glances(holes_storage, memory / "elsewhere")
+    seen = {name: without.look(name) for name in IDS}
+    for _cold_then_warm in range(2):
+        glances = Glances(holes_storage, memory)
+        glances.look_ahead(IDS)
+        del asked[:]
+        assert {name: glances.look(name) for name in IDS} == seen
+        assert asked == []
+        assert glances.seen == without.seen
+        glances.remember()
+
+
+def test_what_was_read_ahead_is_remembered_by_the_marks_of_before(storage: Storage, memory: Path) -> None:
+    glances = Glances(storage, memory)
+    glances.look_ahead([TRIAL])
+    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
+    assert glances.look(TRIAL)[1] is not None
+    glances.remember()
+    found = Glances(storage, memory).look(TRIAL)[1]
+    assert found is not None
+    assert found.wall_seconds == 7.0
+
+
+def test_many_trials_are_read_ahead_by_other_processes(
+    storage: Storage, memory: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
+) -> None:
+    monkeypatch.setattr(side_by_side, "_cores", lambda: 2)
+    monkeypatch.setattr(side_by_side, "_FEWEST", 1)
+    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
+    ids = [TRIAL, spec_of("ClassMix", EIGHTH, 1).trial_id]
+    glances = Glances(storage, memory)
+    glances.look_ahead(ids)
+    assert asked == []  # by this process
+    assert [found is not None for _, found in map(glances.look, ids)] == [True, True]

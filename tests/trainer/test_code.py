@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import trainer.code
-from trainer.code import changed_files, code_digest, code_files, code_path, keep_code_files
+from trainer.code import changed_files, code_digest, code_files, code_path, keep_code_files, remember_digests
 from trainer.storage import Storage
 
 ROOM = Path(trainer.code.__file__).parent
@@ -183,3 +183,74 @@ def test_files_are_written_down_once(storage: Storage) -> None:
     keep_code_files(storage)
     assert storage.modified(code_path(code_digest())) == stamp
     assert storage.names("code") == [f"{code_digest()}.json"]
+
+
+# --- what this machine remembers of files -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A memory of today's files, and a process that knows none of them."""
+    memory = tmp_path / "cache" / "code.json"
+    monkeypatch.setattr(trainer.code, "_digests", {})
+    remember_digests(memory)
+    trainer.code._digests.clear()
+    return memory
+
+
+@pytest.fixture
+def looked_into(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The files that are taken apart."""
+    contents: list[bytes] = []
+    real = trainer.code._working_lines
+    monkeypatch.setattr(trainer.code, "_working_lines", lambda content: contents.append(content) or real(content))
+    return contents
+
+
+def test_remembered_files_are_not_taken_apart_again(memory: Path, looked_into: list[bytes], copied_room: Path) -> None:
+    remember_digests(memory)
+    digest = code_digest()
+    assert looked_into == []
+    trainer.code._digests.clear()
+    assert code_digest() == digest
+    assert len(looked_into) == len(code_files())
+
+
+def test_a_changed_file_is_taken_apart_and_remembered(
+    memory: Path, looked_into: list[bytes], copied_room: Path
+) -> None:
+    before = code_digest()
+    (copied_room / "losses.py").write_text("CHANGED = True\n")
+    trainer.code._digests.clear()
+    remember_digests(memory)
+    assert code_digest() != before
+    trainer.code._digests.clear()
+    del looked_into[:]
+    remember_digests(memory)
+    assert code_digest() != before
+    assert looked_into == []
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", b'{"digests": {}, "reader": "", "sha256": "0"}'])
+def test_a_damaged_memory_of_files_is_none(
+    memory: Path, looked_into: list[bytes], copied_room: Path, kept: bytes
+) -> None:
+    memory.write_bytes(kept)
+    remember_digests(memory)
+    assert looked_into
+    del looked_into[:]
+    trainer.code._digests.clear()
+    remember_digests(memory)
+    assert looked_into == []
+
+
+def test_another_way_of_reading_remembers_for_itself(memory: Path, looked_into: list[bytes], copied_room: Path) -> None:
+    (copied_room / "code.py").write_text("# another one\n")
+    remember_digests(memory)
+    assert looked_into
+
+
+def test_a_memory_of_files_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    remember_digests(tmp_path / "file" / "code.json")
+    assert not list(tmp_path.rglob("*.part"))

@@ -16,7 +16,6 @@ from trainer.reading import (
     find_commits,
     find_previews,
     read_brief,
-    read_each,
     read_failure,
     read_result,
     read_segments,
@@ -41,6 +40,7 @@ from trainer.records import (
     trial_path,
     write_segment,
 )
+from trainer.side_by_side import read_each
 from trainer.spec import TrialSpec
 from trainer.storage import Storage
 
