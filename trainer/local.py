@@ -1,4 +1,4 @@
-"""A local or mounted folder as the few things that a storage asks of files. Loads nothing: commands start with it."""
+"""A local or mounted folder as the few things that a storage asks of files."""
 
 import os
 import shutil

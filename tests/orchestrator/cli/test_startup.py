@@ -18,8 +18,8 @@ main()
 NEVER = {"torch", "torchvision", "ray", "mlflow", "scipy", "matplotlib", "jinja2", "timm", "psutil"}
 NOT_LOADED = {
     "--help": NEVER | {"pandas", "pyarrow", "numpy", "PIL"},
-    "plan": NEVER | {"pandas", "pyarrow"},
-    "status": NEVER | {"pandas", "pyarrow"},  # PIL it may load: what is stale is seen by looking at the data
+    "plan": NEVER | {"pandas"},
+    "status": NEVER | {"pandas"},  # PIL it may load: what is stale is seen by looking at the data
     "table": NEVER,
 }
 
