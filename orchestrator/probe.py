@@ -81,6 +81,11 @@ class Probe:
         """Note the pace of all trials of a shape."""
         self._paces[shape_of(spec)] = pace
 
+    def step_seconds(self, spec: TrialSpec) -> float | None:
+        """What the slowest kind of step of a trial is expected to take; None where nothing was measured."""
+        pace = self._paces.get(shape_of(spec))
+        return None if pace is None else max(span.expected for span in pace.steps.values())
+
     def __call__(self, spec: TrialSpec, first_step: int) -> tuple[Span, str] | None:
         """Device-seconds of a trial from a step on, and what they are drawn from; None where nothing was measured."""
         pace = self._paces.get(shape_of(spec))
@@ -118,11 +123,7 @@ def measure(spec: TrialSpec, options: RunOptions, device: torch.device) -> Pace:
     The networks start from random weights, which are as fast as others; of the unlabelled pool a few images do.
     Raises: DataError where the images are not there.
     """
-    train_images, eval_images, split = open_data(spec, Path(options.data), cache_folder(options.cache))
-    few = replace(split, unlabeled=split.unlabeled[: 8 * spec.unlabeled_batch])
-    allow_tf32(spec.precision == "tf32")
-    random = spec.model_copy(update={"initial_weights": "random"})
-    trial, _ = build_trial(random, few, train_images, eval_images, weights=Path(options.data), device=device)
+    trial = opened(spec, options, device)
     kinds = {_kind(phase): phase for phase in reversed(trial.method.phases)}
     try:
         measured = {kind: _step_seconds(trial, phase) for kind, phase in sorted(kinds.items(), key=_first_step)}
@@ -132,9 +133,19 @@ def measure(spec: TrialSpec, options: RunOptions, device: torch.device) -> Pace:
     return Pace(
         steps={kind: _span(seconds) for kind, seconds in measured.items()},
         judging=_span(judging),
-        num_classes=len(train_images.class_names),
+        num_classes=len(trial.evaluation_images.class_names),
         num_measured=min(map(len, measured.values())),
     )
+
+
+def opened(spec: TrialSpec, options: RunOptions, device: torch.device) -> Trial:
+    """A trial with random weights and a few images of the pool, at its first step. Raises: DataError."""
+    train_images, eval_images, split = open_data(spec, Path(options.data), cache_folder(options.cache))
+    few = replace(split, unlabeled=split.unlabeled[: 8 * spec.unlabeled_batch])
+    allow_tf32(spec.precision == "tf32")
+    random = spec.model_copy(update={"initial_weights": "random"})
+    trial, _ = build_trial(random, few, train_images, eval_images, weights=Path(options.data), device=device)
+    return trial
 
 
 def device_here(device: torch.device) -> str:
