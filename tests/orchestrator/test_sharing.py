@@ -332,7 +332,7 @@ def test_a_probe_measures_the_tables_busiest_method_and_keeps_it_on_this_machine
     probe = Probe("cpu", lambda _spec: (12, 4))
     probe.add(mix, Pace({((), True): Span(0.1, 0.25, 0.3), (None, True): Span(0.1, 0.2, 0.3)}, Span(1, 1, 1), 4, 8))
     probe_sharing(planned, Places("data", str(tmp_path / "cache")), probe, Console(file=io.StringIO()), rounds=2)
-    assert asked == [(mix, 4, "data", 2)]
+    assert asked == [(mix, 4, str(Path("data").absolute()), 2)]
     assert [one.shape for one in SharingBook(tmp_path / "cache").read()] == [shape_of(mix)]
     assert not (tmp_path / "runs").exists()
 
