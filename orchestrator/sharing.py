@@ -234,7 +234,8 @@ def _share(part: Together, sharing: Sharing, *, is_first: bool) -> str:
 def _threads(part: Together, sharing: Sharing) -> str:
     if not sharing.cpus:
         return ""
-    return f" with {part.threads} thread{'s' if part.threads > 1 else ''}"
+    each = " each" if part.at_once > 1 else ""
+    return f" with {part.threads} thread{'s' if part.threads > 1 else ''}{each}"
 
 
 def lines(rows: Mapping[str, Sequence[str]], known: Mapping[str, Sequence[Sharing]], *, workers: int) -> list[str]:

@@ -1,6 +1,6 @@
 """DDP's options beside each other on gloo ranks of this machine: the same bits or not, resumed or not, and how fast.
 
-    python -m tests.benchmarks.ddp_options [--ranks 2] [--rounds 9] [--deeplab]
+    python -m tests.benchmarks.ddp_options [--ranks 2] [--rounds 9] [--deeplab] [--activation-checkpointing]
 
 For every named method six float64 steps by each way are compared with those of the trainer's own, then six steps with
 three, a stop and three; steps of ClassMix by all ways take turns, so that what else the machine does meets all alike.
@@ -152,12 +152,18 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9, help="0: bits alone")
     parser.add_argument("--methods", default=",".join(NAMED_METHODS), help="those whose bits are compared; '': none")
+    parser.add_argument("--activation-checkpointing", action="store_true", help="recompute, for the bits")
     parser.add_argument("--deeplab", action="store_true", help="time DeepLab-V2 at 64 x 128 as well")
     given = parser.parse_args()
     specs = {name: small_spec(name) for name in given.methods.split(",") if name}
     with tempfile.TemporaryDirectory() as folder:
         write_small_dataset(Path(folder) / "data")
-        options = small_options(Path(folder), Path(folder) / "runs", checkpoint_every=3)
+        options = small_options(
+            Path(folder),
+            Path(folder) / "runs",
+            checkpoint_every=3,
+            activation_checkpointing=given.activation_checkpointing,
+        )
         run_ranks(train_by_every_way, given.ranks, specs, options)
         say_bits(f"{folder}/runs", specs)
         cases = {"tiny 64 x 128, batch 4 + 4": (classmix_spec(TinyNetwork(), 64, 128, batch=4), given.rounds, 10)}

@@ -77,6 +77,7 @@ def test_a_few_images_of_the_pool_are_labelled(
 
 
 def test_measurements_end_by_number_or_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_LEAST_SECONDS", -1.0)
     watch = probe._Stopwatch(last_step=100)
     asked = []
     for step in range(1, 12):
@@ -84,6 +85,9 @@ def test_measurements_end_by_number_or_by_time(monkeypatch: pytest.MonkeyPatch) 
         asked.append(watch.stop_requested(step))
     assert asked.index(True) == 8  # the first, and eight that count
     assert set(watch.seconds) == {0.25}
+    monkeypatch.setattr(probe, "_LEAST_SECONDS", 1e9)
+    assert not watch.stop_requested(12)  # a machine is not always as fast: for a while it goes on
+    assert watch.stop_requested(100)  # but not into the last step, after which a trial is judged
     monkeypatch.setattr(probe, "_MOST_SECONDS", -1.0)
     slow = probe._Stopwatch(last_step=100)
     slow.report({"steps_per_second": 0.1})
@@ -121,6 +125,31 @@ def test_a_probe_says_on_what_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None
     assert found[1].startswith("probe of 8 steps on NVIDIA H100, 20")
     assert measured(small_spec("supervised"), 0) is None
+
+
+def test_the_longest_opening_counts_for_every_trial_once() -> None:
+    measured = Probe("cpu", counts)
+    measured.add(small_spec("supervised"), replace(PACE, opening=4.0))
+    measured.add(MIX, replace(PACE, opening=0.5))
+    for first_step in (0, 5):
+        alone, found = PACE.seconds(MIX, (16, 5), first_step), measured(MIX, first_step)
+        assert alone is not None
+        assert found is not None
+        assert found[0].ends == pytest.approx([end + 4.0 for end in alone.ends])
+
+
+def test_opening_is_measured_after_images_are_prepared(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("open_data", "opened"):
+        real = getattr(probe, name)
+        monkeypatch.setattr(probe, name, lambda *given, name=name, real=real: done.append(name) or real(*given))
+    now = iter(range(10**6))
+    monkeypatch.setattr(probe.time, "monotonic", lambda: float(next(now)))
+    pace = measure(small_spec("supervised"), small_options(small_data, tmp_path), CPU)
+    assert done[:2] == ["open_data", "opened"]
+    assert pace.opening >= 1.0  # looks at the clock before and after
 
 
 def test_a_forecast_goes_by_finished_cells_then_by_the_probe_then_by_flop(storage: Storage) -> None:

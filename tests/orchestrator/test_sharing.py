@@ -282,8 +282,8 @@ def test_a_gpu_is_told_with_ratios_spread_options_and_date() -> None:
 
 def test_cpus_are_told_with_the_threads_of_each() -> None:
     assert sentence(measured(0.6, cpus=2, device="Some CPU")) == (
-        "on 2 CPUs (Some CPU) two trials at once with 1 thread take 0.60 (0.59 – 0.61) of the time per trial of one "
-        "alone with 2 threads: two at once are best, --cpus-per-worker 1 (measured 2026-11-28 with classmix)"
+        "on 2 CPUs (Some CPU) two trials at once with 1 thread each take 0.60 (0.59 – 0.61) of the time per trial of "
+        "one alone with 2 threads: two at once are best, --cpus-per-worker 1 (measured 2026-11-28 with classmix)"
     )
 
 
