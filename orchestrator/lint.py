@@ -42,7 +42,13 @@ def findings(
     """
     cells = table.cells()
     disk = DataOnDisk(data)
-    found = [*_of_settings(table), *_of_frame(table, cells), *of_splits(cells, disk), *_of_selection(table, cells), *of_memory(cells)]
+    found = [
+        *_of_settings(table),
+        *_of_frame(table, cells),
+        *of_splits(cells, disk),
+        *_of_selection(table, cells),
+        *of_memory(cells),
+    ]
     for cell in cells:
         found += (Finding("method", "doubt", text, (cell.row,)) for text in _of_method(cell.spec))
         found += _of_weights(cell, weights_folder(weights, data=data, cache=cache))

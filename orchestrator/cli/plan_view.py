@@ -80,7 +80,7 @@ def print_sharing(
     if rows:
         console.print("\nsharing a device", style="bold", highlight=False)
     for line in lines(rows, known, workers=workers):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False)
 
 
 # --- for scripts --------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ from trainer.storage import Storage
 
 CPU = Setting(torch.device("cpu"), rounds=3)
 GIB = 2**30
+WIDE = {"COLUMNS": "400"}
 TABLE1 = find_table("table1", TABLES)
 
 
@@ -96,7 +97,7 @@ def test_the_fewest_that_take_hardly_more_than_the_best_beyond_the_spread(ratios
 
 
 def test_the_options_are_those_of_run() -> None:
-    told = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    told = CliRunner().invoke(app, ["run", "--help"], env=WIDE).output
     found = [options_of(measured(0.7, 0.5)), options_of(measured(0.7)), options_of(measured(1.5))]
     assert found == ["--gpus-per-worker 0.25", "--gpus-per-worker 0.5", "--gpus-per-worker 1"]
     on_cpus = [options_of(measured(0.7, 0.5, cpus=4)), options_of(measured(0.7, 0.9, cpus=4)),
@@ -368,9 +369,9 @@ def test_plan_reads_what_was_measured_and_says_it_in_words_and_as_json(
     spec: TrialSpec = small_table().cells()[0].spec
     words = ["plan", f"{table_file}:SMALL", "--storage", str(tmp_path / "runs"), "--data", str(tmp_path), "--cache",
              str(tmp_path / "cache")]  # fmt: skip
-    assert "not measured; `mixgrid plan --probe`" in CliRunner().invoke(app, words).output
+    assert "not measured; `mixgrid plan --probe`" in CliRunner(env=WIDE).invoke(app, words).output
     SharingBook(tmp_path / "cache").keep(measured(0.7, 0.5, shape=shape_of(spec)))
-    told = CliRunner().invoke(app, words)
+    told = CliRunner(env=WIDE).invoke(app, words)
     assert told.exit_code == 0, told.output
     assert "four at once are best, --gpus-per-worker 0.25" in told.output
     report = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
@@ -392,7 +393,7 @@ def test_what_a_probe_says_does_not_spoil_the_json(
     monkeypatch.setattr(plan_view, "probe_sharing", lambda *given: given[-1].print("sharing of it was not measured"))
     words = ["plan", table_file, "--storage", str(tmp_path / "runs"), "--data", str(tmp_path / "data"), "--probe",
              "--cache", str(tmp_path / "cache"), "--json", "--devices", "1"]  # fmt: skip
-    ran = CliRunner().invoke(app, words)
+    ran = CliRunner(env=WIDE).invoke(app, words)
     assert ran.exit_code == 0, ran.output
     assert "sharing of it was not measured" in ran.stderr
     (hours,) = json.loads(ran.stdout)["finished_after_hours"].values()
