@@ -69,7 +69,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
             "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "
-            "orchestrator.cli.probing, orchestrator.cli.stale",
+            "orchestrator.cli.probing, orchestrator.cli.plan_view, orchestrator.cli.stale, orchestrator.sharing",
             {"torch", "ray", "mlflow", "pandas"},
         ),
         (

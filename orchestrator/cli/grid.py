@@ -61,41 +61,16 @@ def plan(
         typer.Option(
             "--probe",
             help="Train a few steps of each kind of trial on this machine first, and forecast by them where no cell of "
-            "a row is done. Nothing is kept.",
+            "a row is done; and one, two and four trials at once, to say whether they should share a device.",
         ),
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
-    from orchestrator.cli.planning import fleet_of, print_findings, print_forecast
-    from orchestrator.cli.probing import probe_table
-    from orchestrator.forecast import Probed, lengths, not_probed
-    from orchestrator.lint import findings
-    from orchestrator.lint_data import DataOnDisk
+    from orchestrator.cli.plan_view import print_plan
+    from orchestrator.cli.planning import fleet_of
 
-    console, table, storage, fleet = Console(), chosen.table, chosen.storage, fleet_of(devices, workers)
-    viewer = Viewer.of(storage, places)
-    planned = viewer.survey(table)
-    console.print(table.title, style="bold", markup=False, highlight=False)
-    console.print(grid_view(table, planned))
-    console.print(summary(planned))
-    say_stale(planned, console)
-    if table.optional_rows:
-        names = ", ".join(row.label for row in table.optional_rows)
-        console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
-    ran_on = {name: seen.ran_on for name, seen in viewer.glances.seen.items() if seen.ran_on is not None}
-    counts = DataOnDisk(places.data).counts
-    probed: Probed = probe_table(planned, places, counts, console) if probe else not_probed
-    print_forecast(console, planned, lengths(planned, storage, counts, ran_on, probed), fleet)
-    unfinished = [item.cell for item in planned if item.state != "done"]
-    noted = findings(
-        table,
-        data=places.data,
-        weights=places.weights,
-        storage=storage,
-        cache=places.cache,
-        unfinished=unfinished,
-    )
-    print_findings(console, noted, len(table.included_rows))
+    print_plan(chosen, places, fleet_of(devices, workers), probes=probe, as_json=as_json)
 
 
 @on_table

@@ -192,7 +192,7 @@ def test_plan_tells_cells_forecast_and_findings_by_kind(tmp_path: Path) -> None:
     for word in ("145 cells", "optional rows", "forecast, an estimate", "5.0e19", "186 (139 – 232)", "Assumed rate"):
         assert word in told.stdout
     assert "finished after 186 (139 – 232) h on 1 device\nfinished after 24 (18 – 30) h on 8 devices" in told.stdout
-    headings = ["the frame", "labelled images", "initial weights", "memory and disk, estimated"]
+    headings = ["sharing a device", "the frame", "labelled images", "initial weights", "memory and disk, estimated"]
     assert [line for line in told.stdout.splitlines() if line in headings] == headings
     assert max(map(len, told.stdout.splitlines())) <= 100
 
