@@ -284,10 +284,11 @@ def progress_line(progress: "GridProgress") -> str:
     rate = sum(p.steps_per_second for p in progress.trials.values() if p.phase == "training")
     eta = progress.eta_seconds()
     left = "" if eta is None else f", about {duration(eta)} left"
+    note = f"; {progress.note}" if progress.note else ""
     return (
         f"{progress.count('done')} done, {progress.count('starting', 'training')} running, "
         f"{progress.count('failed')} failed, {progress.count('waiting', 'stopped')} waiting; "
-        f"{rate:.1f} steps/s{left}"
+        f"{rate:.1f} steps/s{left}{note}"
     )
 
 
