@@ -14,8 +14,11 @@ def workers_needed(num_trials: int, placement: Placement, *, most_slots: float, 
         most_slots: how many workers of this run there may be at once; one trial always is tried.
         taken: workers that would fit where others compute.
     """
-    at_once = max(int(min(most_slots // placement.workers, num_trials)), 1)
-    return min(num_trials, at_once) * placement.workers + (taken if num_trials else 0)
+    if num_trials == 0:
+        return 0
+    if num_trials * placement.workers > most_slots:
+        num_trials = max(int(most_slots // placement.workers), 1)
+    return num_trials * placement.workers + taken
 
 
 def taken_by_others(slots: int, free: int, running: int) -> int:

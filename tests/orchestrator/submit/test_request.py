@@ -43,7 +43,7 @@ COMPILED = ALL_OPTIONS.changed(compile="default", activation_checkpointing=False
 
 def test_the_id_is_the_same_from_every_place_and_machine() -> None:
     here = submission()
-    there = submission(options=OTHER_PLACES, words=("other/way/to/small.py",), max_concurrent=1)
+    there = submission(options=OTHER_PLACES, words=("other/way/to/small.py",), max_concurrent=1, waits_for_nodes=True)
     assert here.id == there.id == "small-" + here.id[-12:]
 
 
@@ -90,6 +90,7 @@ def test_the_words_of_a_run_say_every_option_again(
         options=options,
         placement=Placement(1, 3, 0.5, "gpu=h100,zone=a"),
         max_concurrent=2,
+        waits_for_nodes=True,
         retry_failed=True,
         tracking_uri="http://tracker:5000",
     )
@@ -101,6 +102,7 @@ def test_the_words_of_a_run_say_every_option_again(
     assert (request.options, request.address) == (options.changed(submission=asked.name), "ray-head:1")
     assert request.placement == Placement(1, 3, 0.5, "gpu=h100,zone=a")
     assert (request.agenda.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
+    assert request.agenda.waits_for_nodes
     assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
     assert {cell.spec.num_steps for cell in request.table.cells()} == {9}
 
