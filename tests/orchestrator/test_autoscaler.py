@@ -121,10 +121,14 @@ def test_what_the_cluster_did_not_hear_is_said_until_it_does(said: Said) -> None
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_it_is_taken_back_where_the_run_fails_or_is_interrupted(said: Said, error: type[BaseException]) -> None:
-    with pytest.raises(error), asking() as told:
-        told.need(2)
-        wait_until(lambda: len(said) == 1)
-        raise error
+    def run() -> None:
+        with asking() as told:
+            told.need(2)
+            wait_until(lambda: len(said) == 1)
+            raise error
+
+    with pytest.raises(error):
+        run()
     assert said == [[ONE] * 2, []]
 
 
