@@ -56,11 +56,9 @@ class Autoscaler:
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
-        if _was_told(([], [])):
-            with suppress(OSError):
-                self._guard.communicate(_DONE, timeout=10)
-        else:  # the guard tries
-            self._guard.communicate()
+        word = _DONE if _was_told(([], [])) else b""  # without the word the guard goes on trying
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self._guard.communicate(word, timeout=10)
 
     def _keep_told(self) -> None:
         told, told_at = None, -inf
