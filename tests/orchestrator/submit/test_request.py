@@ -128,7 +128,9 @@ def test_without_a_tracking_uri_no_file_is_written_on_a_shared_folder() -> None:
 
 
 def test_a_run_waits_for_nodes_only_where_asked() -> None:
-    assert "--wait-for-nodes" not in job().run_words("auto")
+    for asked in (True, False):
+        words = job(waits_for_nodes=asked, max_concurrent=2).run_words("auto")
+        assert ("--wait-for-nodes" in words) == asked
 
 
 @pytest.mark.parametrize(
