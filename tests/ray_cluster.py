@@ -20,9 +20,6 @@ from typing import Any
 
 import psutil
 
-# By which the provider of raylets on this machine knows the head.
-_HEAD_ID = "f" * 51 + "00000"
-
 
 def why_absent() -> str:
     """Why there can be no job server here; empty where there can."""
@@ -118,31 +115,29 @@ class Cluster:
 class Growth:
     """Ray's own autoscaler over its own provider of raylets on this machine (`fake_multinode`): one type of worker.
 
-    Ray's `AutoscalingCluster` does the same, but begins by ending every Ray of this machine.
+    Ray's `AutoscalingCluster` does the same, but begins by ending every Ray of this machine, and needs a file that is not
+    in Ray's wheel; so does this provider under the newer autoscaler (v2).
     """
 
     most: int
     idle_seconds: float
     resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1, "GPU": 1})
-    is_v2: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
         """What the head and its autoscaler need."""
-        needed = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
-        newer = {"RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": _HEAD_ID}
-        return needed | newer if self.is_v2 else needed
+        return {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
 
     def config(self, head_cpus: int, address: str) -> dict[str, Any]:
         """What `ray up` writes into a file."""
-        provider = {"type": "fake_multinode", "gcs_address": address, "head_node_id": _HEAD_ID}
+        provider = {"type": "fake_multinode", "gcs_address": address}
         provider |= {"use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True}
         worker = {"resources": dict(self.resources), "node_config": {}, "min_workers": 0, "max_workers": self.most}
         head = {"resources": {"CPU": head_cpus}, "node_config": {}, "max_workers": 0}
         commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
         return {
             "cluster_name": "grows",
-            "provider": {**provider, "launch_multiple": self.is_v2},
+            "provider": provider,
             "max_workers": self.most,
             "available_node_types": {"ray.head.default": head, "worker": worker},
             "head_node_type": "ray.head.default",
