@@ -115,8 +115,8 @@ class Cluster:
 class Growth:
     """Ray's own autoscaler over its own provider of raylets on this machine (`fake_multinode`): one type of worker.
 
-    Ray's `AutoscalingCluster` does the same, but begins by ending every Ray of this machine, and needs a file that is not
-    in Ray's wheel; so does this provider under the newer autoscaler (v2).
+    Ray's `AutoscalingCluster` does the same, but begins by ending every Ray of this machine, and needs a file that is
+    not in Ray's wheel; so does this provider under the newer autoscaler (v2).
     """
 
     most: int
