@@ -16,7 +16,7 @@ from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_
 from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.stale import Viewer, say_stale
 from orchestrator.plan import PlannedCell
-from orchestrator.resources import Placement, check_batches
+from orchestrator.resources import Placement, PlacementError, check_batches, refuse_unsaid_devices
 from orchestrator.submit.ledger import described, submissions_of
 from trainer.reading import (
     read_endings,
@@ -36,6 +36,14 @@ GpusPerWorker = Annotated[
 
 NodeLabels = Annotated[
     str, typer.Option(help="Only on nodes of Ray with these labels: gpu=h100 or ray.io/accelerator-type=H100,zone=a.")
+]
+WaitForNodes = Annotated[
+    bool,
+    typer.Option(
+        "--wait-for-nodes",
+        help="The cluster has Ray's autoscaler: ask it for the nodes that waiting trials need, and wait for them where "
+        "there are too few.",
+    ),
 ]
 
 
@@ -84,6 +92,7 @@ def run(
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
     node_labels: NodeLabels = "",
+    wait_for_nodes: WaitForNodes = False,
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
     max_gpu_hours: Annotated[
         float | None,
@@ -106,7 +115,13 @@ def run(
     options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker, submission=submission or "")
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker, node_labels)
-    agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
+    agenda = Agenda((), max_concurrent, max_gpu_hours, wait_for_nodes)
+    if wait_for_nodes:
+        refuse_unsaid_devices(placement, options.device)
+        if address is None:
+            raise PlacementError(
+                "--wait-for-nodes: this machine gets no further nodes; give the --address of a cluster"
+            )
     check_batches((cell.spec for cell in table.cells()), workers)
     if submission is None:  # a job's files lie where nobody looks afterwards
         chosen.selection.remember(chosen.storage)

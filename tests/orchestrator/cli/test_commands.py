@@ -172,6 +172,8 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
         (("run", "demo", "--workers", "3"), "--workers 3 does not divide labeled_batch 4"),
         (("run", "demo", "--max-gpu-hours", "0"), "--max-gpu-hours 0.0: give hours above 0"),
         (("run", "demo", "--max-concurrent", "0"), "--max-concurrent 0: give 1 or more"),
+        (("run", "demo", "--wait-for-nodes", "--device", "cpu"), "give the --address of a cluster"),
+        (("run", "demo", "--wait-for-nodes", "--address", "head:1"), "say --device cuda, --device cpu or --gpus-per-"),
         (("plan", "demo", "--devices", "1,x"), "--devices 1,x: give numbers from 1 to 100000, such as 1,8"),
         (("plan", "demo", "--devices", "1", "--workers", "2"), "a trial takes 2 (--workers)"),
         (("preview", "masks", "demo", "--stats", "-o", "masks.csv"), "give the name of a .png"),
