@@ -151,7 +151,7 @@ class TrialQueue:
     def take(self, nodes: Nodes, now: float) -> Waiting | None:
         """The trial that starts now on these nodes, if any: it counts as running from here on."""
         running = [Running(i.expected.devices, i.seconds_left(now), i.start.node) for i in self._running.values()]
-        start = self._choose(self._affordable(now), running, nodes)
+        start = self._choose(self.startable(now), running, nodes)
         if start is None:
             return None
         self._running[start.trial.trial_id] = _Started(self._forecasts.pop(start.trial.trial_id), start, now)
@@ -177,9 +177,10 @@ class TrialQueue:
 
     def is_over(self, now: float) -> bool:
         """Whether nothing will start any more: nothing waits, or nothing runs and nothing fits into the budget."""
-        return not self._waiting or (not self._running and not self._affordable(now))
+        return not self._waiting or (not self._running and not self.startable(now))
 
-    def _affordable(self, now: float) -> list[Waiting]:
+    def startable(self, now: float) -> list[Waiting]:
+        """What could start now on as many devices as it likes, in its order: what fits into the budget."""
         if self._budget is None:
             return self._waiting
         if not all(item.expected.is_known for item in self._running.values()):

@@ -12,11 +12,15 @@ from orchestrator.resources import Placement, devices_of
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """Lengths of trials by id on one device, and what limits a run: trials at once, device-hours of this run."""
+    """Lengths of trials by id on one device, and what limits a run: trials at once, device-hours of this run.
+
+    `waits_for_nodes`: the cluster has Ray's autoscaler, which is asked for nodes; too few of them are waited for.
+    """
 
     lengths: tuple[Waiting, ...] = ()
     max_concurrent: int | None = None
     max_device_hours: float | None = None
+    waits_for_nodes: bool = False
 
     def __post_init__(self) -> None:
         if self.max_concurrent is not None and self.max_concurrent < 1:

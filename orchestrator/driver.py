@@ -5,8 +5,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,21 @@ from ray.tune.search import Searcher
 from experiments.table import Cell
 from orchestrator.admission import TrialQueue
 from orchestrator.agenda import Agenda
+from orchestrator.autoscaler import Autoscaler
+from orchestrator.demand import bundles_of, taken_by_others, workers_needed
 from orchestrator.lease import Lease
 from orchestrator.nodes import Node, room_on, settled_on
 from orchestrator.progress import GridProgress, TrialProgress
 from orchestrator.ray_settings import apply_ray_settings
-from orchestrator.resources import DRIVER_BYTES, DRIVER_CPUS, Placement, devices_of, drivers_that_fit
+from orchestrator.resources import (
+    DRIVER_BYTES,
+    DRIVER_CPUS,
+    Placement,
+    PlacementError,
+    devices_of,
+    drivers_that_fit,
+    worker_needs,
+)
 from orchestrator.stopping import Stopper
 from orchestrator.trainable import Order, draining_nodes, train_cell
 from trainer.spec import RunOptions
@@ -70,6 +81,7 @@ class _Turnstile(Searcher):  # type: ignore[misc]
     """Withholds the next trial from Tune until devices for it are free; which one that is the queue says.
 
     The cluster is looked at again and again, so that nodes which come are used and nodes which went are not waited on.
+    An autoscaler, where there is one, is told what there should be.
     """
 
     def __init__(
@@ -79,14 +91,15 @@ class _Turnstile(Searcher):  # type: ignore[misc]
         progress: GridProgress,
         stopper: Stopper,
         most_slots: float,
+        autoscaler: Autoscaler | None = None,
     ) -> None:
         super().__init__()
         self._queue, self._orders, self._progress, self._stopper = queue, orders, progress, stopper
         self._placement = next(iter(orders.values())).placement
-        self._most_slots = most_slots
+        self._most_slots, self._autoscaler = most_slots, autoscaler
         self._names: dict[str, str] = {}
         self._let_in: dict[str, float] = {}
-        self._looked, self._slots = -_LOOK_SECONDS, 0
+        self._looked, self._slots, self._taken = -_LOOK_SECONDS, 0, 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A trial, None where none can start now, or word that none will any more."""
@@ -94,8 +107,10 @@ class _Turnstile(Searcher):  # type: ignore[misc]
         if self._stopper.was_asked or self._queue.is_over(now):
             for trial in self._queue.waiting:
                 self._progress.trials[trial.trial_id].phase = "stopped"
+            self._ask(now)
             return str(Searcher.FINISHED)
         chosen = self._queue.take([self._capacity(now)], now)
+        self._ask(now)
         if chosen is None:
             return None
         self._names[trial_id] = chosen.trial_id
@@ -104,8 +119,10 @@ class _Turnstile(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Its devices are free again."""
-        self._queue.end(self._names[trial_id], time.monotonic(), is_done=(result or {}).get("outcome") == "done")
+        now = time.monotonic()
+        self._queue.end(self._names[trial_id], now, is_done=(result or {}).get("outcome") == "done")
         self._looked = -_LOOK_SECONDS
+        self._ask(now)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: Tune's state is never read again."""
@@ -113,12 +130,23 @@ class _Turnstile(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune keeps a copy of what it was started with, and nobody reads it
 
+    def _ask(self, now: float) -> None:
+        """Tell the autoscaler what the cluster should have room for: what runs, and what could start."""
+        if self._autoscaler is not None:
+            startable = 0 if self._stopper.was_asked else len(self._queue.startable(now))
+            trials = len(self._queue.running) + startable
+            self._autoscaler.need(
+                workers_needed(trials, self._placement, most_slots=self._most_slots, taken=self._taken)
+            )
+
     def _capacity(self, now: float) -> int:
         """Workers that the cluster has room for, those of our own trials included."""
         if now - self._looked >= _LOOK_SECONDS:
             slots, free = room_on(self._placement, _staying_nodes())
             holding = sum(self._is_settled(name, now) for name in self._queue.running) * self._placement.workers
+            self._taken = taken_by_others(slots, free, len(self._queue.running) * self._placement.workers)
             self._slots = min(slots, holding + free)
+            self._progress.note = "" if slots >= self._placement.workers else _too_few(self._placement)
             self._looked = now
         return int(min(self._slots, self._most_slots))
 
@@ -126,6 +154,13 @@ class _Turnstile(Searcher):  # type: ignore[misc]
         """Whether a trial holds its devices by now, so that what the cluster calls free is free of it."""
         is_starting = self._progress.trials[name].phase in ("waiting", "starting")
         return not is_starting or now - self._let_in[name] > _SETTLING_SECONDS
+
+
+def _too_few(placement: Placement) -> str:
+    """What is said while the cluster, were it empty, had no room for a single trial."""
+    worker = " and ".join(f"{need:g} {name}" for name, need in worker_needs(placement).items())
+    labels = f" labelled {placement.node_labels}" if placement.node_labels else ""
+    return f"waiting for nodes{labels} with room for {placement.workers} x ({worker})"
 
 
 def _staying_nodes() -> list[Node]:
@@ -164,7 +199,7 @@ def run_cells(
         cells: what is missing, each trial once.
         agenda: in which order, and how much at most.
         while_running: called about twice a second with the progress, from another thread.
-    Raises: PlacementError where the cluster as it is cannot give what a trial needs.
+    Raises: PlacementError where the cluster as it is cannot give what a trial needs, and nodes are not waited for.
     """
     storage = Storage(options.storage)
     with Lease(storage, table_name, [cell.trial_id for cell in cells]) as lease:
@@ -173,18 +208,31 @@ def run_cells(
             return GridOutcome({}, was_interrupted=False)
         progress = GridProgress({c.trial_id: TrialProgress(c.name, num_steps=c.spec.num_steps) for c in mine})
         with _ray(address) as lease.dashboard, _scratch(storage, address, lease.name) as scratch:
-            placement = settled_on(placement, options.device, _staying_nodes())
+            placement = _settled(placement, options.device, address, is_waiting=agenda.waits_for_nodes)
             queue = agenda.queue(mine, placement)
             orders = {cell.trial_id: _order(cell, options, placement, lease, scratch) for cell in mine}
-            with Stopper(storage, lease.name) as stopper, _ticking(while_running, progress):
+            asking = Autoscaler(partial(bundles_of, placement)) if agenda.waits_for_nodes else nullcontext()
+            with Stopper(storage, lease.name) as stopper, _ticking(while_running, progress), asking as autoscaler:
                 home = _home()
                 most_slots = min(agenda.most_slots(placement), drivers_that_fit(home.memory) * placement.workers)
-                turnstile = _Turnstile(queue, orders, progress, stopper, most_slots)
+                turnstile = _Turnstile(queue, orders, progress, stopper, most_slots, autoscaler)
                 _tune(turnstile, len(orders), progress, home, scratch=scratch, name=lease.name)
     left_out = () if stopper.was_asked else tuple(trial.trial_id for trial in queue.waiting)
     problems = {i: p.message for i, p in progress.trials.items() if p.phase not in ("done", "stopped")}
     hours = queue.spent(time.monotonic()) * devices_of(placement) / 3600
     return GridOutcome(problems, stopper.was_asked, left_out, hours)
+
+
+def _settled(placement: Placement, device: str, address: str | None, *, is_waiting: bool) -> Placement:
+    """The placement with its GPUs decided. Raises: PlacementError where nodes are too few and none is waited for."""
+    if is_waiting:
+        return placement.settled(device, {})
+    try:
+        return settled_on(placement, device, _staying_nodes())
+    except PlacementError as error:
+        if address is None:
+            raise
+        raise PlacementError(f"{error}; where an autoscaler brings nodes, --wait-for-nodes asks for them") from error
 
 
 def _order(cell: Cell, options: RunOptions, placement: Placement, lease: Lease, scratch: str) -> Order:

@@ -23,7 +23,7 @@ from trainer.records import (
 from trainer.spec import DeepLabV2, TrialSpec
 from trainer.storage import Storage
 
-_UNFINISHED = ("missing", "partial", "running")
+UNFINISHED = ("missing", "partial", "running")
 _COUNTS = ("done", "running")  # the seeds of a cell that there are, or will be without us
 ImageCounts = Callable[[TrialSpec], tuple[int, int]]
 """The numbers of training and evaluation images of a spec."""
@@ -90,7 +90,7 @@ def by_row(planned: Sequence[PlannedCell], found: Mapping[str, Length]) -> list[
     seen: set[str] = set()
     for item in planned:
         name = item.cell.trial_id
-        if item.state in _UNFINISHED and name not in seen:
+        if item.state in UNFINISHED and name not in seen:
             rows.setdefault(item.cell.row, {})[name] = found[name]
             seen.add(name)
     return [_of_row(row, list(of_row.values())) for row, of_row in rows.items()]
@@ -158,7 +158,7 @@ def finishing_time(
 
     None where the time of a trial is not known, or nothing is missing.
     """
-    missing = {item.cell.trial_id for item in planned if item.state in _UNFINISHED}
+    missing = {item.cell.trial_id for item in planned if item.state in UNFINISHED}
     spans = {name: length.seconds for name, length in found.items() if name in missing}
     if not spans or any(span is None for span in spans.values()):
         return None

@@ -42,7 +42,13 @@ def findings(
     """
     cells = table.cells()
     disk = DataOnDisk(data)
-    found = [*_of_frame(table, cells), *of_splits(cells, disk), *_of_selection(table, cells), *of_memory(cells)]
+    found = [
+        *_of_settings(table),
+        *_of_frame(table, cells),
+        *of_splits(cells, disk),
+        *_of_selection(table, cells),
+        *of_memory(cells),
+    ]
     for cell in cells:
         found += (Finding("method", "doubt", text, (cell.row,)) for text in _of_method(cell.spec))
         found += _of_weights(cell, weights_folder(weights, data=data, cache=cache))
@@ -55,6 +61,17 @@ def findings(
 
 
 # --- the frame ----------------------------------------------------------------------------------------------------
+
+
+def _of_settings(table: Table) -> Iterator[Finding]:
+    """What was changed by hand, and what that means for the identity of trials."""
+    if table.overrides:
+        changed = ", ".join(f"{path}={shown(value)}" for path, value in table.overrides)
+        text = (
+            f"changed by --set: {changed}; where a cell had another value it is another trial with an id of its own: "
+            "what was trained without it stays, and counts in the table as it is declared only"
+        )
+        yield Finding("frame", "told", text)
 
 
 def _of_frame(table: Table, cells: Sequence[Cell]) -> Iterator[Finding]:

@@ -28,9 +28,11 @@ from trainer.phases import enter
 from trainer.spec import RunOptions, TrialSpec
 from trainer.trial import Trial
 
-_MOST_RECORDS = 8
+_LEAST_RECORDS = 8
+_LEAST_SECONDS = 3.0
 _MOST_SECONDS = 20.0
-"""Of each phase: so many measurements at most, and none begins later; one is made whatever it takes."""
+"""Of each phase: so many measurements, then more until so long is over, since a machine is not always as fast; none
+begins later than the most, and one is made whatever it takes."""
 _STEPS_A_RECORD = {"cpu": 1, "cuda": 5}  # on a GPU the host is not to wait for the device at every step
 _JUDGED_IMAGES = 4
 _SHAPE = ("dataset", "view", "network", "labeled_batch", "unlabeled_batch", "precision")
@@ -43,13 +45,15 @@ class Pace:
     """How fast one kind of trial goes here: seconds of a step by kind of phase, and of judging an image once.
 
     Spans are the smallest, the median and the largest of what was measured; `num_measured` is how many measurements
-    the phase with the fewest had, the first of each left out.
+    the phase with the fewest had, the first of each left out. `opening` are the seconds until a first step could begin,
+    with what was imported for it.
     """
 
     steps: Mapping[Kind, Span]
     judging: Span
     num_classes: int
     num_measured: int
+    opening: float = 0.0
 
     def seconds(self, spec: TrialSpec, counts: tuple[int, int], first_step: int) -> Span | None:
         """What is left of a trial from a step on; None where a phase of it was not measured.
@@ -81,12 +85,19 @@ class Probe:
         """Note the pace of all trials of a shape."""
         self._paces[shape_of(spec)] = pace
 
+    def step_seconds(self, spec: TrialSpec) -> float | None:
+        """What the slowest kind of step of a trial is expected to take; None where nothing was measured."""
+        pace = self._paces.get(shape_of(spec))
+        return None if pace is None else max(span.expected for span in pace.steps.values())
+
     def __call__(self, spec: TrialSpec, first_step: int) -> tuple[Span, str] | None:
         """Device-seconds of a trial from a step on, and what they are drawn from; None where nothing was measured."""
         pace = self._paces.get(shape_of(spec))
         span = None if pace is None else pace.seconds(spec, self._counts(spec), first_step)
         if pace is None or span is None:
             return None
+        opening = max(pace.opening for pace in self._paces.values())  # the first had to import everything, as each will
+        span = total([span, Span(opening, opening, opening)])
         return span, f"probe of {pace.num_measured} steps on {self._device}, {self._date}"
 
 
@@ -118,11 +129,10 @@ def measure(spec: TrialSpec, options: RunOptions, device: torch.device) -> Pace:
     The networks start from random weights, which are as fast as others; of the unlabelled pool a few images do.
     Raises: DataError where the images are not there.
     """
-    train_images, eval_images, split = open_data(spec, Path(options.data), cache_folder(options.cache))
-    few = replace(split, unlabeled=split.unlabeled[: 8 * spec.unlabeled_batch])
-    allow_tf32(spec.precision == "tf32")
-    random = spec.model_copy(update={"initial_weights": "random"})
-    trial, _ = build_trial(random, few, train_images, eval_images, weights=Path(options.data), device=device)
+    open_data(spec, Path(options.data), cache_folder(options.cache))  # to prepare images is not a trial's work
+    began = time.monotonic()
+    trial = opened(spec, options, device)
+    opening = time.monotonic() - began
     kinds = {_kind(phase): phase for phase in reversed(trial.method.phases)}
     try:
         measured = {kind: _step_seconds(trial, phase) for kind, phase in sorted(kinds.items(), key=_first_step)}
@@ -132,9 +142,20 @@ def measure(spec: TrialSpec, options: RunOptions, device: torch.device) -> Pace:
     return Pace(
         steps={kind: _span(seconds) for kind, seconds in measured.items()},
         judging=_span(judging),
-        num_classes=len(train_images.class_names),
+        num_classes=len(trial.evaluation_images.class_names),
         num_measured=min(map(len, measured.values())),
+        opening=opening,
     )
+
+
+def opened(spec: TrialSpec, options: RunOptions, device: torch.device) -> Trial:
+    """A trial with random weights and a few images of the pool, at its first step. Raises: DataError."""
+    train_images, eval_images, split = open_data(spec, Path(options.data), cache_folder(options.cache))
+    few = replace(split, unlabeled=split.unlabeled[: 8 * spec.unlabeled_batch])
+    allow_tf32(spec.precision == "tf32")
+    random = spec.model_copy(update={"initial_weights": "random"})
+    trial, _ = build_trial(random, few, train_images, eval_images, weights=Path(options.data), device=device)
+    return trial
 
 
 def device_here(device: torch.device) -> str:
@@ -155,8 +176,9 @@ class _Stopwatch(NoHost):
             self._began = time.monotonic()
 
     def stop_requested(self, step: int) -> bool:
-        is_enough = len(self.seconds) > _MOST_RECORDS or step >= self._last_step
-        return is_enough or (len(self.seconds) > 1 and time.monotonic() - self._began > _MOST_SECONDS)
+        taken, number = time.monotonic() - self._began, len(self.seconds)
+        is_enough = (number > _LEAST_RECORDS and taken > _LEAST_SECONDS) or step >= self._last_step
+        return is_enough or (number > 1 and taken > _MOST_SECONDS)
 
 
 def _step_seconds(trial: Trial, phase: Phase) -> list[float]:

@@ -21,10 +21,11 @@ class TrialProgress:
 
 @dataclass(slots=True)
 class GridProgress:
-    """All trials of this run by trial id, and when it began."""
+    """All trials of this run by trial id, when it began, and why nothing starts where a person should know."""
 
     trials: dict[str, TrialProgress]
     started: float = field(default_factory=time.monotonic)
+    note: str = ""
 
     def count(self, *phases: Phase) -> int:
         """How many trials are in one of the phases."""

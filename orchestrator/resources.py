@@ -79,6 +79,15 @@ class Placement:
         return needs
 
 
+def refuse_unsaid_devices(placement: Placement, device: str) -> None:
+    """Raises: PlacementError where the nodes there are would decide about GPUs, and nodes are still to come."""
+    if placement.gpus_per_worker is None and device == "auto":
+        raise PlacementError(
+            "--wait-for-nodes cannot tell by nodes that are not there whether trials take GPUs: say --device cuda, "
+            "--device cpu or --gpus-per-worker N"
+        )
+
+
 def check_batches(specs: Iterable[TrialSpec], workers: int) -> None:
     """Refuse a number of workers that does not divide every global batch. Raises: PlacementError."""
     for spec in specs:
@@ -103,7 +112,7 @@ def refuse_misfits(placement: Placement, cluster: Mapping[str, float], nodes: It
                 f"{cluster.get(name, 0.0):g}: change --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
             )
     if (slots := worker_slots(placement, nodes)) < placement.workers:
-        worker = " and ".join(f"{need:g} {name}" for name, need in _worker_needs(placement).items())
+        worker = " and ".join(f"{need:g} {name}" for name, need in worker_needs(placement).items())
         raise PlacementError(
             f"a trial needs {placement.workers} workers of {worker}, each on one node, but the nodes have room for "
             f"{slots}: change --workers, --cpus-per-worker or --gpus-per-worker, or add nodes"
@@ -112,7 +121,7 @@ def refuse_misfits(placement: Placement, cluster: Mapping[str, float], nodes: It
 
 def worker_slots(placement: Placement, nodes: Iterable[Mapping[str, float]]) -> int:
     """How many workers fit on nodes that are empty. A worker stays on one node, a trial may spread over several."""
-    return sum(_times(_worker_needs(placement), node) for node in nodes)
+    return sum(_times(worker_needs(placement), node) for node in nodes)
 
 
 def free_slots(placement: Placement, available: Mapping[str, float]) -> int:
@@ -125,7 +134,8 @@ def devices_of(placement: Placement) -> float:
     return placement.gpus_per_worker or 1.0
 
 
-def _worker_needs(placement: Placement) -> dict[str, float]:
+def worker_needs(placement: Placement) -> dict[str, float]:
+    """What one worker takes of its node where room is counted, by Ray's names."""
     return {name: need / placement.workers for name, need in placement.needs.items()}
 
 

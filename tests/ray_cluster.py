@@ -111,9 +111,52 @@ class Cluster:
             time.sleep(0.5)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """Ray's own autoscaler over its own provider of raylets on this machine (`fake_multinode`): one type of worker.
+
+    Ray's `AutoscalingCluster` does the same, but begins by ending every Ray of this machine, and needs a file that is
+    not in Ray's wheel; so does this provider under the newer autoscaler (v2).
+    """
+
+    most: int
+    idle_seconds: float
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1, "GPU": 1})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the head and its autoscaler need."""
+        return {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+
+    def config(self, head_cpus: int, address: str) -> dict[str, Any]:
+        """What `ray up` writes into a file."""
+        provider = {"type": "fake_multinode", "gcs_address": address}
+        provider |= {"use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True}
+        worker = {"resources": dict(self.resources), "node_config": {}, "min_workers": 0, "max_workers": self.most}
+        head = {"resources": {"CPU": head_cpus}, "node_config": {}, "max_workers": 0}
+        commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+        return {
+            "cluster_name": "grows",
+            "provider": provider,
+            "max_workers": self.most,
+            "available_node_types": {"ray.head.default": head, "worker": worker},
+            "head_node_type": "ray.head.default",
+            "upscaling_speed": 1.0,
+            "idle_timeout_minutes": self.idle_seconds / 60,
+            "auth": {},
+            "docker": {},
+            "file_mounts": {},
+            "cluster_synced_files": [],
+            "file_mounts_sync_continuously": False,
+            "rsync_exclude": [],
+            "rsync_filter": [],
+            **{f"{name}_commands": [] for name in commands},
+        }
+
+
 @contextmanager
-def running_cluster(*, num_cpus: int = 2) -> Iterator[Cluster]:
-    """Start a head of so many CPUs; it ends with all nodes that joined."""
+def running_cluster(*, num_cpus: int = 2, growth: Growth | None = None) -> Iterator[Cluster]:
+    """Start a head of so many CPUs; it ends with all nodes that joined, and those that its autoscaler started."""
     place = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # sockets have short names
     port, dashboard, agent, client = _free_ports(4)
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -121,6 +164,11 @@ def running_cluster(*, num_cpus: int = 2) -> Iterator[Cluster]:
     ports = {"port": port, "dashboard-port": dashboard, "dashboard-agent-listen-port": agent}
     ports |= {"ray-client-server-port": client, "min-worker-port": 0, "max-worker-port": 0}
     more = {"num-cpus": num_cpus, "num-gpus": 0, "temp-dir": place, "dashboard-host": "127.0.0.1"}
+    if growth is not None:
+        config = place / "autoscaling.json"
+        config.write_text(json.dumps(growth.config(num_cpus, f"127.0.0.1:{port}")))
+        more |= {"autoscaling-config": config}
+        environment |= growth.environment
     head = _start({"head": "", **ports, **more}, environment, place / "head.txt")
     clients = {**environment, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     cluster = Cluster(head, clients, f"127.0.0.1:{port}", place)

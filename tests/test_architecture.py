@@ -69,7 +69,7 @@ def load_behind_door(module: str, banned: set[str]) -> subprocess.CompletedProce
         (
             "orchestrator.lease, orchestrator.plan, orchestrator.lint, orchestrator.resources, orchestrator.cost, "
             "orchestrator.forecast, orchestrator.here, orchestrator.stale_results, orchestrator.cli.planning, "
-            "orchestrator.cli.probing, orchestrator.cli.stale",
+            "orchestrator.cli.probing, orchestrator.cli.plan_view, orchestrator.cli.stale, orchestrator.sharing",
             {"torch", "ray", "mlflow", "pandas"},
         ),
         (
@@ -113,8 +113,8 @@ def files_that_import(package: str, *rooms: str) -> set[str]:
 ROOMS = ("trainer", "experiments", "orchestrator", "results")
 
 
-def test_only_the_driver_what_runs_a_trial_and_the_job_client_know_ray() -> None:
-    known = {"driver.py", "lean_trainer.py", "trainable.py", "submit/ray_jobs.py"}
+def test_only_the_driver_what_it_asks_what_runs_a_trial_and_the_job_client_know_ray() -> None:
+    known = {"autoscaler.py", "driver.py", "lean_trainer.py", "trainable.py", "submit/ray_jobs.py"}
     assert files_that_import("ray", *ROOMS) == {f"orchestrator/{name}" for name in known}
 
 

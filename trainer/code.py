@@ -29,6 +29,7 @@ _NOT_DECIDING = {
     "host.py",
     "journal.py",
     "keeper.py",
+    "local.py",
     "mask_statistics.py",
     "options.py",
     "palettes.py",

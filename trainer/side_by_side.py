@@ -72,7 +72,7 @@ def _read_in_processes(read: Callable[[str], T], trial_ids: Sequence[str], num_p
         except BrokenProcessPool:
             return None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 

@@ -17,7 +17,7 @@ from trainer.spec import Mix, TrialSpec
 from trainer.trial import Trial
 
 
-class _StopAt(NoHost):
+class StopAt(NoHost):
     """Asks the loop to stop at its next record, which is one chunk on."""
 
     def stop_requested(self, step: int) -> bool:
@@ -28,7 +28,7 @@ def loop_chunks(trial: Trial, steps: int) -> Call:
     """Each call trains so many steps more, by the loop."""
     chunk, keeper = count(), NoKeeper()
     cadence = Cadence(log=steps, checkpoint=NEVER, evaluate=NEVER)
-    return lambda: train(trial, keeper, _StopAt(), cadence, next(chunk) * steps)
+    return lambda: train(trial, keeper, StopAt(), cadence, next(chunk) * steps)
 
 
 def bare_chunks(trial: Trial, steps: int) -> Call:

@@ -1,6 +1,7 @@
 """What `run` plans before it trains, and says of its budget afterwards."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,7 +26,7 @@ def with_lengths(
     wanted = {cell.trial_id for cell in cells}
     found = lengths(planned, storage, DataOnDisk(data).counts)
     known = {name: length for name, length in found.items() if name in wanted}
-    return Agenda(tuple(waiting_trials(planned, known, workers=1)), agenda.max_concurrent, agenda.max_device_hours)
+    return replace(agenda, lengths=tuple(waiting_trials(planned, known, workers=1)))
 
 
 def say_budget(outcome: "GridOutcome", agenda: Agenda, names: dict[str, str], console: Console) -> None:

@@ -16,7 +16,7 @@ from orchestrator.cli.common import Chosen, Places, TrackingUri, on_table, that_
 from orchestrator.cli.grid_view import grid_view, summary
 from orchestrator.cli.stale import Viewer, say_stale
 from orchestrator.plan import PlannedCell
-from orchestrator.resources import Placement, check_batches
+from orchestrator.resources import Placement, PlacementError, check_batches, refuse_unsaid_devices
 from orchestrator.submit.ledger import described, submissions_of
 from trainer.reading import (
     read_endings,
@@ -36,6 +36,14 @@ GpusPerWorker = Annotated[
 
 NodeLabels = Annotated[
     str, typer.Option(help="Only on nodes of Ray with these labels: gpu=h100 or ray.io/accelerator-type=H100,zone=a.")
+]
+WaitForNodes = Annotated[
+    bool,
+    typer.Option(
+        "--wait-for-nodes",
+        help="The cluster has Ray's autoscaler: ask it for the nodes that waiting trials need, and wait for them where "
+        "there are too few.",
+    ),
 ]
 
 
@@ -61,41 +69,16 @@ def plan(
         typer.Option(
             "--probe",
             help="Train a few steps of each kind of trial on this machine first, and forecast by them where no cell of "
-            "a row is done. Nothing is kept.",
+            "a row is done; and one, two and four trials at once, to say whether they should share a device.",
         ),
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Show what a run would train, how long that may take, and what to know before spending time on it."""
-    from orchestrator.cli.planning import fleet_of, print_findings, print_forecast
-    from orchestrator.cli.probing import probe_table
-    from orchestrator.forecast import Probed, lengths, not_probed
-    from orchestrator.lint import findings
-    from orchestrator.lint_data import DataOnDisk
+    from orchestrator.cli.plan_view import print_plan
+    from orchestrator.cli.planning import fleet_of
 
-    console, table, storage, fleet = Console(), chosen.table, chosen.storage, fleet_of(devices, workers)
-    viewer = Viewer.of(storage, places)
-    planned = viewer.survey(table)
-    console.print(table.title, style="bold", markup=False, highlight=False)
-    console.print(grid_view(table, planned))
-    console.print(summary(planned))
-    say_stale(planned, console)
-    if table.optional_rows:
-        names = ", ".join(row.label for row in table.optional_rows)
-        console.print(f"optional rows, by --rows with their labels or all: {names}", markup=False, highlight=False)
-    ran_on = {name: seen.ran_on for name, seen in viewer.glances.seen.items() if seen.ran_on is not None}
-    counts = DataOnDisk(places.data).counts
-    probed: Probed = probe_table(planned, places, counts, console) if probe else not_probed
-    print_forecast(console, planned, lengths(planned, storage, counts, ran_on, probed), fleet)
-    unfinished = [item.cell for item in planned if item.state != "done"]
-    noted = findings(
-        table,
-        data=places.data,
-        weights=places.weights,
-        storage=storage,
-        cache=places.cache,
-        unfinished=unfinished,
-    )
-    print_findings(console, noted, len(table.included_rows))
+    print_plan(chosen, places, fleet_of(devices, workers), probes=probe, as_json=as_json)
 
 
 @on_table
@@ -109,6 +92,7 @@ def run(
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
     node_labels: NodeLabels = "",
+    wait_for_nodes: WaitForNodes = False,
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
     max_gpu_hours: Annotated[
         float | None,
@@ -131,7 +115,13 @@ def run(
     options = options.changed(storage=chosen.storage.url, threads=cpus_per_worker, submission=submission or "")
     table = chosen.table
     placement = Placement(workers, cpus_per_worker, gpus_per_worker, node_labels)
-    agenda = Agenda(max_concurrent=max_concurrent, max_device_hours=max_gpu_hours)
+    agenda = Agenda((), max_concurrent, max_gpu_hours, wait_for_nodes)
+    if wait_for_nodes:
+        refuse_unsaid_devices(placement, options.device)
+        if address is None:
+            raise PlacementError(
+                "--wait-for-nodes: this machine gets no further nodes; give the --address of a cluster"
+            )
     check_batches((cell.spec for cell in table.cells()), workers)
     if submission is None:  # a job's files lie where nobody looks afterwards
         chosen.selection.remember(chosen.storage)

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from orchestrator.cli.common import Places
-from orchestrator.forecast import ImageCounts, Span
+from orchestrator.forecast import UNFINISHED, ImageCounts, Span
 from orchestrator.plan import PlannedCell
 from trainer.spec import RunOptions
 
 if TYPE_CHECKING:
     from orchestrator.probe import Pace, Probe
+
+_SLOW_SECONDS = 5.0
+"""A step from which on trials at once are not measured: it would take minutes."""
+_MOST_STEPS = 50
+_ROUNDS = 7
 
 
 def probe_table(planned: Sequence[PlannedCell], places: Places, counts: ImageCounts, console: Console) -> "Probe":
@@ -33,6 +38,35 @@ def probe_table(planned: Sequence[PlannedCell], places: Places, counts: ImageCou
             said = pace_words(pace)
         console.print(f"probe of {rows}: {said}", markup=False, highlight=False, soft_wrap=True)
     return probe
+
+
+def probe_sharing(
+    planned: Sequence[PlannedCell], places: Places, probe: "Probe", console: Console, *, rounds: int = _ROUNDS
+) -> None:
+    """Measure trials at once for each shape that is still to be trained, and keep what was found; say why not."""
+    from orchestrator.bench.measuring import Setting
+    from orchestrator.bench.sharing import Shared, measure_fitting
+    from orchestrator.probe import prepared
+    from orchestrator.sharing import SharingBook, busiest
+    from trainer.data.cache import cache_folder
+
+    options = RunOptions(data=places.data, cache=places.cache, weights=places.weights)
+    setting = Setting(prepared(options), rounds=rounds)
+    for shape, spec in busiest(item.cell.spec for item in planned if item.state in UNFINISHED).items():
+        seconds = probe.step_seconds(spec)
+        try:
+            if seconds is not None and seconds > _SLOW_SECONDS:
+                raise ValueError(f"a step takes {seconds:.0f} s here, so it would take minutes")
+            shared = Shared(shape, spec, steps_between_looks(seconds))
+            SharingBook(cache_folder(places.cache)).keep(measure_fitting(shared, options, setting))
+        except (ValueError, OSError, RuntimeError) as error:
+            said = f"sharing of {shape} was not measured: {error}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def steps_between_looks(step_seconds: float | None) -> int:
+    """About a second of steps, at most fifty; ten where nothing is known."""
+    return 10 if step_seconds is None else round(min(max(1 / step_seconds, 1), _MOST_STEPS))
 
 
 def unmeasured(planned: Sequence[PlannedCell]) -> list[PlannedCell]:

@@ -260,6 +260,7 @@ class _display:  # noqa: N801  (used as a with-statement's verb)
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
         self._last_line = 0.0
         self._said_over = False
+        self._said_note = ""
 
     def __enter__(self) -> Callable[["GridProgress"], None]:
         if self._live is not None:
@@ -273,9 +274,11 @@ class _display:  # noqa: N801  (used as a with-statement's verb)
     def _show(self, progress: "GridProgress") -> None:
         if self._live is not None:
             self._live.update(progress_view(progress))
-        elif not self._said_over and (time.monotonic() - self._last_line > _LINE_SECONDS or progress.is_over):
+            return
+        is_news = progress.is_over or progress.note != self._said_note
+        if not self._said_over and (time.monotonic() - self._last_line > _LINE_SECONDS or is_news):
             self._last_line = time.monotonic()
-            self._said_over = progress.is_over
+            self._said_over, self._said_note = progress.is_over, progress.note
             print(progress_line(progress), file=sys.stdout, flush=True)
 
 
@@ -284,10 +287,11 @@ def progress_line(progress: "GridProgress") -> str:
     rate = sum(p.steps_per_second for p in progress.trials.values() if p.phase == "training")
     eta = progress.eta_seconds()
     left = "" if eta is None else f", about {duration(eta)} left"
+    note = f"; {progress.note}" if progress.note else ""
     return (
         f"{progress.count('done')} done, {progress.count('starting', 'training')} running, "
         f"{progress.count('failed')} failed, {progress.count('waiting', 'stopped')} waiting; "
-        f"{rate:.1f} steps/s{left}"
+        f"{rate:.1f} steps/s{left}{note}"
     )
 
 

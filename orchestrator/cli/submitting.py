@@ -4,15 +4,16 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
 
 from experiments.table import Cell, Table
 from orchestrator.cli.common import Chosen, TrackingUri, absolute_table, making, on_table, that_trains
-from orchestrator.cli.grid import CpusPerWorker, GpusPerWorker, NodeLabels, Workers
+from orchestrator.cli.grid import CpusPerWorker, GpusPerWorker, NodeLabels, WaitForNodes, Workers
 from orchestrator.plan import PlannedCell, survey, to_run
-from orchestrator.resources import Placement, check_batches
+from orchestrator.resources import Placement, check_batches, refuse_unsaid_devices
 from orchestrator.submit import ledger, snapshot
 from orchestrator.submit.errands import Backends, Errand, Load, backend_of, errand_for
 from orchestrator.submit.kuberay import KubeOptions
@@ -41,8 +42,11 @@ def _nodes(
     gpus_per_node: Annotated[int | None, typer.Option(help="slurm, kuberay; default: what one trial needs.")] = None,
     memory_per_node: Annotated[str | None, typer.Option(help="slurm: 64G; kuberay: 64Gi.")] = None,
     python: Annotated[str | None, typer.Option(help="ray, slurm: Python there; default: python, this one.")] = None,
+    max_nodes: Annotated[
+        int | None, typer.Option(help="kuberay: as many as trials need, from --nodes (0 allowed) to so many.")
+    ] = None,
 ) -> Nodes:
-    return Nodes(nodes, cpus_per_node, gpus_per_node, memory_per_node, python)
+    return Nodes(nodes, cpus_per_node, gpus_per_node, memory_per_node, python, max_nodes)
 
 
 def _backends(
@@ -63,11 +67,12 @@ def _backends(
     secret: Annotated[str | None, typer.Option(help="kuberay: a secret that becomes environment.")] = None,
     token_secret: Annotated[str | None, typer.Option(help="kuberay: a secret with Ray's token.")] = None,
     claim: Annotated[str | None, typer.Option(help="kuberay: NAME:FOLDER, a shared volume.")] = None,
+    idle_seconds: Annotated[int, typer.Option(help="kuberay, with --max-nodes: a node without work goes after.")] = 60,
 ) -> Backends:
     return Backends(
         RayOptions(address, tuple(env or ())),
         SlurmOptions(shape, time_limit, grace_seconds, None, tuple(sbatch or ()), tuple(setup or ())),
-        KubeOptions(image, namespace, queue, secret, token_secret, claim),
+        KubeOptions(image, namespace, queue, secret, token_secret, claim, idle_seconds=idle_seconds),
     )
 
 
@@ -86,6 +91,7 @@ def submit(
     cpus_per_worker: CpusPerWorker = 1,
     gpus_per_worker: GpusPerWorker = None,
     node_labels: NodeLabels = "",
+    wait_for_nodes: WaitForNodes = False,
     max_concurrent: Annotated[int | None, typer.Option(help="At most so many trials at once.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed cells again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be sent.")] = False,
@@ -103,7 +109,8 @@ def submit(
     options = options.changed(storage=storage.url, threads=cpus_per_worker)
     table_word, *choice = chosen.selection.settled(storage).words
     words = (absolute_table(table_word), *choice)
-    wanted = Submission(table, words, options, placement, max_concurrent, retry_failed, tracking_uri)
+    wanted = Submission(table, words, options, placement, max_concurrent, retry_failed, tracking_uri, wait_for_nodes)
+    wanted = _on_coming_nodes(wanted, nodes)
     former = ledger.newest(storage, wanted.id)
     is_live = former is not None and _is_live(former, storage, again=again)
     planned = survey(table, storage)
@@ -125,6 +132,20 @@ def submit(
     chosen.selection.remember(storage)
     record = _send(errand, load)
     raise typer.Exit(_ended(record, storage, table) if follow else _named(record))
+
+
+def _on_coming_nodes(wanted: Submission, nodes: Nodes) -> Submission:
+    """With --max-nodes the run waits for nodes, and has no more trials at once than the most nodes hold.
+
+    Ray's newer autoscaler does nothing about a request that is larger than the cluster may be.
+    """
+    at_once = nodes.trials_at_once(wanted)
+    if at_once is not None:
+        at_once = min(at_once, wanted.max_concurrent or at_once)
+        wanted = replace(wanted, waits_for_nodes=True, max_concurrent=at_once)
+    if wanted.waits_for_nodes:
+        refuse_unsaid_devices(wanted.placement, wanted.options.device)
+    return wanted
 
 
 def _is_live(former: SubmissionRecord, storage: Storage, *, again: bool) -> bool:

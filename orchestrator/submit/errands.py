@@ -56,12 +56,16 @@ def errand_for(name: BackendName, load: Load, nodes: Nodes, backends: Backends, 
     """A job made ready for its backend. Raises: SubmitError where it cannot go there as asked."""
     if name == "ray":
         return _to_ray(load, nodes, backends.ray, say)
+    if nodes.most is not None and name != "kuberay":
+        raise SubmitError(f"--max-nodes {nodes.most} is for kuberay; a Ray cluster's own autoscaler: --wait-for-nodes")
     if labels := load.job.submission.placement.node_labels:
         raise SubmitError(
             f"--node-labels {labels} are those of a Ray cluster: on Slurm say --sbatch --constraint=…, on Kubernetes "
             "give the pods a node selector in the printed manifest"
         )
     if name == "slurm":
+        if load.job.submission.waits_for_nodes:
+            raise SubmitError("--wait-for-nodes is for Ray's autoscaler: Slurm brings no nodes to a job that runs")
         return _to_slurm(load, nodes, backends.slurm, say)
     return _to_kubernetes(load, nodes, backends.kuberay)
 

@@ -29,6 +29,7 @@ class KubeOptions:
 
     `queue` is a Kueue LocalQueue. `secret` becomes environment of every pod: keys of the storage, of MLflow.
     `token_secret` holds Ray's token under the key auth_token. `claim` is NAME:FOLDER, a volume that all pods share.
+    `idle_seconds`: after which a node without work goes, where nodes come and go.
     """
 
     image: str | None = None
@@ -38,14 +39,16 @@ class KubeOptions:
     token_secret: str | None = None
     claim: str | None = None
     retries: int = 2
+    idle_seconds: int = 60
 
 
 def manifest(job: Job, inputs: Mapping[str, bytes], nodes: Nodes, options: KubeOptions) -> str:
     """The YAML that is applied: the user's files, where there are any, and the RayJob.
 
-    Raises: SubmitError where pods could not see the storage, or the files are too large.
+    Raises: SubmitError where pods could not see the storage, or the files are too large, or Kueue would refuse it.
     """
     _refuse_unshared(job, options)
+    _refuse_queue(nodes, options)
     documents = [_inputs(job, inputs, options)] if inputs else []
     documents.append(ray_job(job, bool(inputs), nodes, options))
     return str(yaml.safe_dump_all(documents, sort_keys=False, width=100))
@@ -58,6 +61,14 @@ def _refuse_unshared(job: Job, options: KubeOptions) -> None:
         raise SubmitError(
             f"--storage {storage} is a folder of this machine, which pods cannot see: give s3://…, or a folder on a "
             "shared volume with --claim NAME:FOLDER"
+        )
+
+
+def _refuse_queue(nodes: Nodes, options: KubeOptions) -> None:
+    if nodes.most is not None and options.queue is not None:
+        raise SubmitError(
+            f"--max-nodes with --queue {options.queue}: Kueue reserves all pods of a RayJob beforehand and takes none "
+            "whose nodes come and go; leave one of them out"
         )
 
 
@@ -110,13 +121,19 @@ def _cluster(job: Job, has_inputs: bool, nodes: Nodes, options: KubeOptions) -> 
     head = _pod(job, "ray-head", {"cpu": _HEAD_CPUS, "memory": _HEAD_MEMORY}, options, has_inputs=has_inputs)
     worker = _pod(job, "ray-worker", needs, options, has_inputs=False)
     auth = {"authOptions": {"mode": "token", "secretName": options.token_secret}} if options.token_secret else {}
-    group = {"groupName": "trials", "replicas": nodes.count, "minReplicas": nodes.count, "maxReplicas": nodes.count}
+    most = nodes.count if nodes.most is None else nodes.most
+    group = {"groupName": "trials", "replicas": nodes.count, "minReplicas": nodes.count, "maxReplicas": most}
     return {
         "rayVersion": version("ray"),
         **auth,
+        **({} if nodes.most is None else _autoscaling(options)),
         "headGroupSpec": {"rayStartParams": {"num-cpus": "1", "num-gpus": "0"}, "template": head},
         "workerGroupSpecs": [{**group, "rayStartParams": {}, "template": worker}],
     }
+
+
+def _autoscaling(options: KubeOptions) -> dict[str, Any]:
+    return {"enableInTreeAutoscaling": True, "autoscalerOptions": {"idleTimeoutSeconds": options.idle_seconds}}
 
 
 def _pod(job: Job, name: str, needs: Mapping[str, str], options: KubeOptions, *, has_inputs: bool) -> dict[str, Any]:

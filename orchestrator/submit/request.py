@@ -37,6 +37,7 @@ class Submission:
     max_concurrent: int | None = None
     retry_failed: bool = False
     tracking_uri: str | None = None
+    waits_for_nodes: bool = False
 
     def __post_init__(self) -> None:
         uri = self.tracking_uri or ""
@@ -96,6 +97,7 @@ class Job:
         wanted = self.submission
         words = ["run", *(_moved(word, inputs) for word in self.words), *option_words(wanted.options)]
         words += ["--address", address, *_placement_words(wanted.placement)]
+        words += ["--wait-for-nodes"] if wanted.waits_for_nodes else []
         words += ["--max-concurrent", str(wanted.max_concurrent)] if wanted.max_concurrent is not None else []
         words += ["--retry-failed"] if wanted.retry_failed else []
         words += ["--tracking-uri", wanted.tracking_uri] if wanted.tracking_uri else ["--no-mlflow"]
@@ -104,23 +106,56 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """The machines a backend is asked for, and their Python; what is None follows from one trial or the backend."""
+    """The machines a backend is asked for, and their Python; what is None follows from one trial or the backend.
+
+    With `most` there are between `count` and `most` of them, as many as trials need.
+    Raises: SubmitError for numbers that mean nothing.
+    """
 
     count: int = 1
     cpus: int | None = None
     gpus: int | None = None
     memory: str | None = None
     python: str | None = None
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.most is None and self.count < 1:
+            raise SubmitError(f"--nodes {self.count}: give 1 or more; 0 is for --max-nodes, where nodes come and go")
+        if self.most is not None and not 0 <= self.count <= self.most >= 1:
+            raise SubmitError(
+                f"--nodes {self.count} --max-nodes {self.most}: give the fewest nodes (0 or more) and the most of them"
+            )
+
+    def trials_at_once(self, submission: Submission) -> int | None:
+        """How many trials fit on the most nodes there may be; None where their number is fixed.
+
+        Raises: SubmitError where not a single one fits.
+        """
+        if self.most is None:
+            return None
+        placement, (cpus, gpus) = submission.placement, self.settled(submission)
+        workers = cpus // placement.cpus_per_worker
+        if per_worker := self._gpus_per_worker(submission):
+            workers = min(workers, int(gpus / per_worker + 1e-9))
+        if (trials := workers * self.most // placement.workers) < 1:
+            raise SubmitError(
+                f"--max-nodes {self.most} with {cpus} CPUs and {gpus} GPUs each have room for {workers * self.most} "
+                f"workers, and a trial has {placement.workers}: change --max-nodes, --cpus-per-node, --gpus-per-node"
+            )
+        return trials
 
     def settled(self, submission: Submission) -> tuple[int, int]:
         """CPUs and GPUs of a node: as given, else what one trial needs; a GPU for each worker unless on "cpu"."""
         placement = submission.placement
-        per_worker = placement.gpus_per_worker
-        if per_worker is None:
-            per_worker = 0.0 if submission.options.device == "cpu" else 1.0
+        per_worker = self._gpus_per_worker(submission)
         cpus = placement.workers * placement.cpus_per_worker if self.cpus is None else self.cpus
         gpus = math.ceil(placement.workers * per_worker) if self.gpus is None else self.gpus
         return cpus, gpus
+
+    def _gpus_per_worker(self, submission: Submission) -> float:
+        asked = submission.placement.gpus_per_worker
+        return asked if asked is not None else 0.0 if submission.options.device == "cpu" else 1.0
 
 
 def option_words(options: RunOptions) -> list[str]:

@@ -18,8 +18,9 @@ from orchestrator.bench.rooms import classmix_spec
 from orchestrator.bench.sharing import Shared, seconds_together, trials_at_once
 from orchestrator.cli.app import app
 from orchestrator.cli.benching import PARTS, lines_of
+from trainer.build import open_data
 from trainer.data.cache import CachedSplit, open_cache
-from trainer.spec import TinyNetwork
+from trainer.spec import RunOptions, TinyNetwork
 
 SMALL = Setting(torch.device("cpu"), rounds=1, size="small")
 
@@ -78,7 +79,9 @@ def test_a_trial_that_dies_beside_others_is_told(tmp_path: Path) -> None:
 
 
 def _share_until_killed(shared: Shared, folder: Path) -> None:
-    with trials_at_once(shared, folder, SMALL, 2) as trials:
+    options = RunOptions(data=str(folder / "data"), cache=str(folder / "cache"))
+    open_data(shared.spec, options.data, folder / "cache")
+    with trials_at_once(shared, options, SMALL, 2) as trials:
         assert seconds_together(trials) > 0
         for child in multiprocessing.active_children():
             child.kill()

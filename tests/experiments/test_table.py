@@ -28,6 +28,14 @@ def test_cells_are_rows_by_fractions_by_seeds() -> None:
     assert [cell.name for cell in DEMO.cells()][:2] == ["Supervised@1/30#0", "Supervised@1/30#1"]
 
 
+def test_cells_and_their_ids_are_made_once_and_anew_for_a_changed_table() -> None:
+    assert TABLE1.cells() is TABLE1.cells()
+    cell = TABLE1.cells()[0]
+    assert cell.trial_id is cell.trial_id
+    changed = TABLE1.changed(["num_steps=50000"]).cells()[0]
+    assert changed.trial_id == changed.spec.trial_id != cell.trial_id
+
+
 def test_a_mixing_row_has_no_cell_where_all_is_labelled() -> None:
     full = [cell.row for cell in TABLE1.cells() if cell.label_fraction == 1]
     assert set(full) == {"DeepLab-V2"}

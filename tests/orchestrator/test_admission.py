@@ -65,6 +65,17 @@ def test_a_trial_as_long_as_all_that_is_left_starts_before_larger_ones() -> None
     assert started([*queue, trial("more", 2, devices=4)], [], 4) == ("wide", 0)
 
 
+def test_a_trial_exactly_as_long_as_all_that_is_left_starts_first() -> None:
+    queue = [trial("wide", 3, devices=2), trial("long", 6)]  # 6 and 6 device-seconds; on 2 devices 12 / 2 = 6
+    assert started(queue, [], 2) == ("long", 0)
+
+
+def test_what_running_trials_still_have_to_do_counts_as_left() -> None:
+    queue = [trial("wide", 2, devices=4), trial("long", 5)]  # 13 device-seconds; on 5 devices 13 / 5 < 5
+    assert started(queue, [Running(1, 1.0)], 5) == ("long", 0)
+    assert started(queue, [Running(1, 20.0)], 5) == ("wide", 0)  # 33 / 5 > 5
+
+
 def test_lost_nodes_admit_nothing_until_what_runs_fits_again() -> None:
     queue = TrialQueue([trial("a", 1), trial("b", 1), trial("c", 1)])
     assert queue.take([2], now=0.0) is not None
@@ -137,3 +148,62 @@ def test_what_is_put_back_takes_its_place_by_what_is_left_of_it() -> None:
     queue.end("a", now=7.0, is_done=False)
     queue.put_back(trial("a", 2))
     assert [item.trial_id for item in queue.waiting] == ["b", "a", "c"]
+
+
+def test_a_short_trial_wider_than_what_is_free_does_not_slip_in() -> None:
+    queue = [trial("wide", 9, devices=4), trial("short", 1, devices=2), *MANY]
+    assert started(queue[:2], [Running(3, 5.0)], 4) is None
+    assert started(queue[:2], [Running(2, 5.0)], 4) == ("short", 0)
+
+
+def test_with_a_budget_a_first_seed_comes_before_a_longer_second_one() -> None:
+    trials = [trial("second", 9, layer=1), trial("first", 1)]
+    assert TrialQueue(trials, budget=100).take([1], now=0.0) == trials[1]
+    assert TrialQueue(trials).take([1], now=0.0) == trials[0]
+
+
+def test_without_a_budget_known_lengths_stay_as_they_are() -> None:
+    queue = TrialQueue([trial("a", 1), trial("b", 4), trial("c", 3)])
+    queue.take([1], now=0.0)
+    queue.end("b", now=8.0)
+    assert queue.waiting == (trial("c", 3), trial("a", 1))
+
+
+def test_what_finished_trials_took_is_held_against_their_forecasts_and_not_against_corrected_ones() -> None:
+    queue = TrialQueue([trial(name, 1) for name in "abc"], budget=100)
+    for name, began in (("a", 0.0), ("b", 3.0)):
+        taken = queue.take([1], began)
+        assert taken is not None
+        assert taken.trial_id == name
+        queue.end(name, began + 3.0)
+    assert queue.waiting == (trial("c", 3.0),)
+
+
+def test_corrected_lengths_are_put_in_order_and_so_is_what_comes_back() -> None:
+    queue = TrialQueue([trial("a", 1), trial("b", 3), trial("c", 2)], budget=1000)
+    queue.take([1], now=0.0)
+    queue.end("b", now=6.0)
+    assert queue.waiting == (trial("c", 4.0), trial("a", 2.0))
+    queue.put_back(trial("b", 1.5))
+    assert queue.waiting == (trial("c", 4.0), trial("b", 3.0), trial("a", 2.0))
+    queue.take([1], now=6.0)
+    queue.end("c", now=10.0)
+    assert queue.waiting == (trial("b", 3.0), trial("a", 2.0))  # what came back is still known
+
+
+def test_a_trial_of_no_length_teaches_nothing() -> None:
+    queue = TrialQueue([trial("a", 0), trial("b", 1)], budget=10)
+    assert queue.take([2], now=0.0) == trial("b", 1)
+    assert queue.take([2], now=0.0) == trial("a", 0)
+    queue.end("a", now=1.0)
+    assert queue.running == ("b",)
+
+
+def test_the_median_of_what_finished_trials_took_speaks_for_the_others() -> None:
+    queue = TrialQueue([trial(name, 1) for name in "abcd"], budget=100)
+    now = 0.0
+    for name, seconds in (("a", 9.0), ("b", 1.0), ("c", 2.0)):
+        queue.take([1], now)
+        now += seconds
+        queue.end(name, now)
+    assert queue.waiting == (trial("d", 2.0),)

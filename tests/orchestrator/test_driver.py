@@ -22,7 +22,7 @@ from orchestrator.admission import TrialQueue
 from orchestrator.agenda import Agenda
 from orchestrator.order import Waiting
 from orchestrator.progress import GridProgress, TrialProgress
-from orchestrator.resources import Placement
+from orchestrator.resources import Placement, PlacementError
 from orchestrator.trainable import Order
 from tests.orchestrator.conftest import small_table
 from trainer.checkpoint import from_bytes
@@ -189,7 +189,9 @@ class Gate:
         orders = {name: Order(name, "", "", placement, "d1", 0.0, "") for name in names}
         queue = TrialQueue(waiting, budget=limits.get("budget"))
         most = limits.get("most", float("inf"))
-        self.turnstile = driver._Turnstile(queue, orders, self.progress, self.stopper, most)  # type: ignore[arg-type]
+        self.needed: list[int] = []
+        asking = SimpleNamespace(need=self.needed.append)
+        self.turnstile = driver._Turnstile(queue, orders, self.progress, self.stopper, most, asking)  # type: ignore[arg-type]
 
     def let_in(self, *, after: float = 2.0) -> str | None:
         """Which trial Tune gets some seconds later."""
@@ -306,6 +308,69 @@ def test_what_does_not_fit_into_the_budget_is_left_out_once_nothing_runs(monkeyp
     gate.turnstile.on_trial_complete("tune-2.0", {"outcome": "done"})
     assert gate.let_in() == Searcher.FINISHED
     assert gate.progress.count("stopped") == 2
+
+
+def test_a_cluster_without_nodes_is_asked_for_every_trial_that_could_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(), 3)
+    assert gate.let_in() is None
+    assert gate.needed == [3]
+    assert gate.progress.note == "waiting for nodes with room for 1 x (1 CPU)"
+    gate.cluster.cpus.append(1.0)
+    assert gate.let_in() == "a"
+    assert (gate.needed[-1], gate.progress.note) == (3, "")
+
+
+def test_no_more_nodes_are_asked_for_than_trials_may_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(), 5, most=2)
+    gate.let_in()
+    assert gate.needed == [2]
+
+
+def test_what_the_budget_does_not_allow_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(), 3, budget=150.0)  # 99 s, 98 s, 97 s
+    gate.let_in()
+    assert gate.needed == [1]
+
+
+def test_what_others_compute_on_is_kept_beside_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(3.0), 4)
+    gate.cluster.used = 2.0
+    assert gate.let_in() == "a"
+    gate.settle("a")
+    gate.let_in()
+    assert gate.needed == [4 + 2, 4 + 2]
+
+
+def test_the_demand_falls_with_every_trial_that_ends_also_when_none_is_left_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate(monkeypatch, Cluster(9.0), 3)
+    assert [gate.let_in() for _ in range(3)] == ["a", "b", "c"]
+    for called in ("tune-2.0", "tune-4.0", "tune-6.0"):
+        gate.turnstile.on_trial_complete(called, {"outcome": "done"})
+    assert gate.needed == [3, 3, 3, 2, 1, 0]
+
+
+def test_after_the_word_to_stop_only_what_still_runs_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, Cluster(1.0), 3)
+    gate.let_in()
+    gate.stopper.was_asked = True
+    gate.let_in()
+    assert gate.needed == [3, 1]
+
+
+@pytest.mark.parametrize(("address", "has_hint"), [("head:6379", True), (None, False)])
+def test_a_cluster_that_is_too_small_names_the_way_to_wait(
+    address: str | None, has_hint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "ray", Cluster(1.0))
+    monkeypatch.setattr(driver, "draining_nodes", frozenset)
+    wanted = Placement(gpus_per_worker=1.0)
+    with pytest.raises(PlacementError, match="needs 1 GPU .1 workers., but the cluster has 0") as error:
+        driver._settled(wanted, "auto", address, is_waiting=False)
+    assert ("--wait-for-nodes" in str(error.value)) == has_hint
+    assert driver._settled(wanted, "auto", address, is_waiting=True) == wanted
+    assert driver._settled(Placement(), "cuda", address, is_waiting=True) == wanted
 
 
 def test_tune_may_keep_a_copy_of_the_turnstile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,17 @@ import pytest
 
 from experiments import TABLES
 from experiments.table import find_table
-from orchestrator.forecast import Length, RowForecast, Span, finishing_time, forecast, lengths, total, waiting_trials
+from orchestrator.forecast import (
+    Length,
+    RowForecast,
+    Span,
+    by_row,
+    finishing_time,
+    forecast,
+    lengths,
+    total,
+    waiting_trials,
+)
 from orchestrator.order import Waiting
 from orchestrator.plan import PlannedCell, survey
 from tests.results.builders import ATTEMPT, change_sealed, put_manifest
@@ -157,3 +167,60 @@ def test_failed_cells_have_a_length_for_whoever_tries_them_again_and_none_in_the
     failed = [replace(planned[0], trial=TrialState("failed"))]
     assert set(lengths(failed, storage, counts)) == {planned[0].cell.trial_id}
     assert forecast(failed, storage, counts) == []
+
+
+def test_a_row_of_which_one_trial_is_unknown_has_no_sum(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", seeds="0"), storage)
+    known = {item.cell.trial_id: Length(7.0, Span(1, 2, 3), "") for item in planned}
+    known[planned[1].cell.trial_id] = Length(None, None, "")
+    assert [(line.flop, line.hours) for line in by_row(planned, known)] == [(None, None)]
+
+
+def test_what_a_live_driver_trains_is_missing_too_and_comes_before_the_other_seeds(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", fractions="1/4"), storage)
+    planned[0] = replace(planned[0], holder="somebody")
+    known = {item.cell.trial_id: Length(7.0, Span(1, 8, 9), "") for item in planned}
+    assert [line.num_trials for line in by_row(planned, known)] == [2]
+    others = {planned[1].cell.trial_id: known[planned[1].cell.trial_id]}
+    assert [trial.layer for trial in waiting_trials(planned, others, 1)] == [1]
+
+
+def test_the_median_speaks_and_not_the_mean(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix"), storage)
+    for index, seconds in enumerate((30.0, 600.0, 60.0)):
+        planned[index] = finished(planned[index], storage, seconds=seconds, device="H100")
+    (line,) = forecast(planned, storage, counts)
+    assert line.hours is not None
+    assert line.hours.ends == pytest.approx((30 / 3600, 60 / 3600, 600 / 3600))
+
+
+def test_what_is_done_of_a_partial_trial_counts_neither_in_flop_nor_for_a_probe(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", fractions="1/4", seeds="0"), storage)
+    whole = lengths(planned, storage, counts)[planned[0].cell.trial_id].flop
+    asked = []
+
+    def probed(_spec: TrialSpec, first_step: int) -> tuple[Span, str]:
+        asked.append(first_step)
+        return Span(1.0, 2.0, 3.0), "probe"
+
+    partial = [replace(planned[0], trial=TrialState("partial", step=planned[0].cell.spec.num_steps // 4))]
+    found = lengths(partial, storage, counts, probed=probed)[planned[0].cell.trial_id]
+    assert whole is not None
+    assert found.flop == pytest.approx(0.75 * whole)
+    assert asked == [planned[0].cell.spec.num_steps // 4]
+
+
+def test_on_what_a_trial_ran_is_asked_of_storage_only_where_nobody_knows(storage: Storage) -> None:
+    planned = survey(DEMO.selected(rows="ClassMix", fractions="1/4"), storage)
+    done = finished(planned[0], storage, seconds=30.0, device="A100")
+    storage.remove(attempt_path(done.cell.trial_id, ATTEMPT, "manifest.json"))
+    planned[0] = done
+    other = planned[1].cell.trial_id
+    known = lengths(planned, storage, counts, {done.cell.trial_id: ("H100", 2)})[other]
+    assert known.basis == "1 finished cell on H100"
+    assert known.seconds is not None
+    assert known.seconds.expected == pytest.approx(60.0)
+    unknown = lengths(planned, storage, counts)[other]
+    assert unknown.basis == "1 finished cell on an unknown device"
+    assert unknown.seconds is not None
+    assert unknown.seconds.expected == pytest.approx(30.0)

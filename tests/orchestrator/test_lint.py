@@ -41,6 +41,17 @@ def table_of(*rows: Row, **fields: object) -> Table:
 # --- the frame ----------------------------------------------------------------------------------------------------
 
 
+def test_what_is_changed_by_hand_is_told_with_what_it_does_to_trials() -> None:
+    assert not [found for found in of(TABLE1, "frame") if "--set" in found.text]
+    changed = TABLE1.changed(["precision=bf16"])
+    (told,) = [found for found in of(changed, "frame") if "--set" in found.text]
+    assert told.text.startswith("changed by --set: precision=bf16; where a cell had another value it is another trial")
+    assert (told.level, told.rows) == ("told", ())
+    ids = [{cell.trial_id for cell in table.cells()} for table in (TABLE1, changed)]
+    assert len(ids[0]) == len(ids[1]) == 145
+    assert not ids[0] & ids[1]
+
+
 def test_a_controlled_table_says_that_methods_alone_differ() -> None:
     assert [found.text for found in of(TABLE1, "frame")] == [
         "no row declares a deviation: rows differ by their methods alone"

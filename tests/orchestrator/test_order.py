@@ -75,5 +75,12 @@ def test_only_differences_from_the_reference_count_not_levels() -> None:
     assert found.row == "Flat"
 
 
+def test_seeds_beyond_the_table_that_both_rows_have_count_and_the_next_one_comes_after_them() -> None:
+    both = {0: 1.0, 1: 2.0, 5: 9.0}
+    found = most_uncertain({("Ref", "1/8"): dict.fromkeys(both, 0.0), ("Row", "1/8"): both}, "Ref", (0, 1))
+    assert found is not None
+    assert (found.num_pairs, found.seeds) == (3, (6,))
+
+
 def test_without_the_reference_at_a_fraction_nothing_is_compared() -> None:
     assert most_uncertain({("Row", "1"): {0: 1.0}, ("Ref", "1/8"): {0: 1.0}}, "Ref", (0,)) is None

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from orchestrator.probe import Pace, Probe, measure, shape_of, shapes
 from tests.contracts import small_options, small_spec
 from tests.orchestrator.conftest import small_table
 from tests.orchestrator.test_forecast import DEMO, finished
+from trainer.methods.base import Phase
 from trainer.reading import TrialState
-from trainer.spec import TrialSpec
+from trainer.spec import Adam, TrialSpec
 from trainer.storage import Storage
 
 CPU = torch.device("cpu")
@@ -77,6 +79,7 @@ def test_a_few_images_of_the_pool_are_labelled(
 
 
 def test_measurements_end_by_number_or_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_LEAST_SECONDS", -1.0)
     watch = probe._Stopwatch(last_step=100)
     asked = []
     for step in range(1, 12):
@@ -84,6 +87,9 @@ def test_measurements_end_by_number_or_by_time(monkeypatch: pytest.MonkeyPatch) 
         asked.append(watch.stop_requested(step))
     assert asked.index(True) == 8  # the first, and eight that count
     assert set(watch.seconds) == {0.25}
+    monkeypatch.setattr(probe, "_LEAST_SECONDS", 1e9)
+    assert not watch.stop_requested(12)  # a machine is not always as fast: for a while it goes on
+    assert watch.stop_requested(100)  # but not into the last step, after which a trial is judged
     monkeypatch.setattr(probe, "_MOST_SECONDS", -1.0)
     slow = probe._Stopwatch(last_step=100)
     slow.report({"steps_per_second": 0.1})
@@ -121,6 +127,31 @@ def test_a_probe_says_on_what_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is not None
     assert found[1].startswith("probe of 8 steps on NVIDIA H100, 20")
     assert measured(small_spec("supervised"), 0) is None
+
+
+def test_the_longest_opening_counts_for_every_trial_once() -> None:
+    measured = Probe("cpu", counts)
+    measured.add(small_spec("supervised"), replace(PACE, opening=4.0))
+    measured.add(MIX, replace(PACE, opening=0.5))
+    for first_step in (0, 5):
+        alone, found = PACE.seconds(MIX, (16, 5), first_step), measured(MIX, first_step)
+        assert alone is not None
+        assert found is not None
+        assert found[0].ends == pytest.approx([end + 4.0 for end in alone.ends])
+
+
+def test_opening_is_measured_after_images_are_prepared(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("open_data", "opened"):
+        real = getattr(probe, name)
+        monkeypatch.setattr(probe, name, lambda *given, name=name, real=real: done.append(name) or real(*given))
+    now = iter(range(10**6))
+    monkeypatch.setattr(probe.time, "monotonic", lambda: float(next(now)))
+    pace = measure(small_spec("supervised"), small_options(small_data, tmp_path), CPU)
+    assert done[:2] == ["open_data", "opened"]
+    assert pace.opening >= 1.0  # looks at the clock before and after
 
 
 def test_a_forecast_goes_by_finished_cells_then_by_the_probe_then_by_flop(storage: Storage) -> None:
@@ -184,3 +215,65 @@ def test_without_data_it_says_so_and_measures_nothing(storage: Storage, tmp_path
 def test_a_pace_in_words_has_its_spread() -> None:
     said = pace_words(PACE)
     assert said == "2 s (1 – 3) a step, then 20 s (10 – 30) a step; judging 0.2 s (0.1 – 0.3) an image"
+
+
+def test_a_phase_that_is_over_need_not_have_been_measured() -> None:
+    later = replace(PACE, steps={LATER: PACE.steps[LATER]})
+    assert later.seconds(MIX, (16, 5), 5) == PACE.seconds(MIX, (16, 5), 5)
+    assert later.seconds(MIX, (16, 5), 1) is None
+
+
+def test_the_labels_of_a_pool_are_judged_images_of_the_training_split() -> None:
+    spec = small_spec("dst_cbc")
+    phases = probe.build_method(spec, 4).phases
+    free = Pace({probe._kind(phase): Span(0.0, 0.0, 0.0) for phase in phases}, Span(1.0, 1.0, 1.0), 4, 8)
+    few, more = free.seconds(spec, (16, 5), 0), free.seconds(spec, (24, 5), 0)
+    assert few is not None
+    assert more is not None
+    # Half of the images are the pool, labelled in two rounds: four more of 24 than of 16, twice.
+    assert more.expected - few.expected == pytest.approx(2 * 4)
+
+
+def test_what_decides_the_time_of_a_step_decides_the_shape() -> None:
+    other = [
+        MIX.model_copy(update={"precision": "bf16"}),
+        MIX.model_copy(update={"optimizer": Adam()}),
+        MIX.model_copy(update={"evaluation": MIX.evaluation.model_copy(update={"protocol": "full_whole"})}),
+    ]
+    assert len({shape_of(spec) for spec in (MIX, *other)}) == 4
+
+
+def test_a_probe_starts_from_random_weights_whatever_the_spec_says(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "build_trial", lambda spec, *_rest, **_more: (spec, None))
+    spec = MIX.model_copy(update={"initial_weights": "coco"})
+    built = probe.opened(spec, small_options(small_data, tmp_path), CPU)
+    assert isinstance(built, TrialSpec)
+    assert built.initial_weights == "random"
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_probe_computes_with_the_threads_of_a_trial(small_data: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert probe.prepared(small_options(small_data, tmp_path)) == CPU
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_first_record_does_not_count_where_there_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def report(*given: object) -> None:
+        for rate in rates:
+            given[2].report({"steps_per_second": rate})  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(probe, "train", report)
+    monkeypatch.setattr(probe, "enter", lambda *_given: None)
+    trial = SimpleNamespace(spec=MIX, device=CPU)
+    phase = Phase(0, 10)
+    rates = [1.0, 2.0, 4.0]
+    assert probe._step_seconds(trial, phase) == [0.5, 0.25]  # type: ignore[arg-type]
+    rates = [1.0]
+    assert probe._step_seconds(trial, phase) == [1.0]  # type: ignore[arg-type]

@@ -285,6 +285,13 @@ def test_looks_after_a_look_ahead_open_nothing_and_say_the_same(
         glances.remember()
 
 
+def test_a_look_ahead_at_what_is_remembered_opens_nothing(storage: Storage, memory: Path, asked: list[str]) -> None:
+    next_look = after_a_look(storage, memory)
+    del asked[:]
+    next_look.look_ahead([TRIAL])
+    assert asked == []
+
+
 def test_what_was_read_ahead_is_remembered_by_the_marks_of_before(storage: Storage, memory: Path) -> None:
     glances = Glances(storage, memory)
     glances.look_ahead([TRIAL])

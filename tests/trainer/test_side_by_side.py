@@ -89,10 +89,13 @@ def test_what_a_process_raises_is_raised_here(storage: Storage) -> None:
 
     with pytest.raises(DamagedRecord, match="trial-200 is broken"):
         read_each(storage, read, NAMES, is_pure=True)
+    assert threading.active_count() == 1
     assert gc.isenabled()
 
 
 def test_where_a_process_is_killed_all_is_read_here(storage: Storage) -> None:
+    assert threading.active_count() == 1
+
     def read(name: str) -> tuple[str, int, bool]:
         if os.getpid() != HERE and name == NAMES[100]:
             os._exit(9)  # as if the system had taken it for its memory

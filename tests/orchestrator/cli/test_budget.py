@@ -59,6 +59,6 @@ def test_an_agenda_learns_the_lengths_of_the_cells_that_are_to_run(tmp_path: Pat
     table, storage = find_table("demo", TABLES).selected(seeds="0"), Storage(str(tmp_path))
     planned = survey(table, storage)
     cells = table.cells()[:2]
-    agenda = with_lengths(Agenda(max_concurrent=3, max_device_hours=2.0), planned, cells, storage, str(tmp_path))
+    agenda = with_lengths(Agenda((), 3, 2.0, waits_for_nodes=True), planned, cells, storage, str(tmp_path))
     assert [trial.trial_id for trial in agenda.lengths] == [cell.trial_id for cell in cells]
-    assert (agenda.max_concurrent, agenda.max_device_hours) == (3, 2.0)
+    assert (agenda.max_concurrent, agenda.max_device_hours, agenda.waits_for_nodes) == (3, 2.0, True)

@@ -172,6 +172,8 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
         (("run", "demo", "--workers", "3"), "--workers 3 does not divide labeled_batch 4"),
         (("run", "demo", "--max-gpu-hours", "0"), "--max-gpu-hours 0.0: give hours above 0"),
         (("run", "demo", "--max-concurrent", "0"), "--max-concurrent 0: give 1 or more"),
+        (("run", "demo", "--wait-for-nodes", "--device", "cpu"), "give the --address of a cluster"),
+        (("run", "demo", "--wait-for-nodes", "--address", "head:1"), "say --device cuda, --device cpu or --gpus-per-"),
         (("plan", "demo", "--devices", "1,x"), "--devices 1,x: give numbers from 1 to 100000, such as 1,8"),
         (("plan", "demo", "--devices", "1", "--workers", "2"), "a trial takes 2 (--workers)"),
         (("preview", "masks", "demo", "--stats", "-o", "masks.csv"), "give the name of a .png"),
@@ -192,7 +194,7 @@ def test_plan_tells_cells_forecast_and_findings_by_kind(tmp_path: Path) -> None:
     for word in ("145 cells", "optional rows", "forecast, an estimate", "5.0e19", "186 (139 – 232)", "Assumed rate"):
         assert word in told.stdout
     assert "finished after 186 (139 – 232) h on 1 device\nfinished after 24 (18 – 30) h on 8 devices" in told.stdout
-    headings = ["the frame", "labelled images", "initial weights", "memory and disk, estimated"]
+    headings = ["sharing a device", "the frame", "labelled images", "initial weights", "memory and disk, estimated"]
     assert [line for line in told.stdout.splitlines() if line in headings] == headings
     assert max(map(len, told.stdout.splitlines())) <= 100
 

@@ -68,9 +68,29 @@ def test_kubernetes_is_only_shown_the_manifest_unless_asked(sent: str, storage: 
     assert not storage.exists("submissions")
 
 
+def test_with_nodes_that_come_and_go_the_run_waits_and_has_no_more_trials_than_they_hold(
+    sent: str, storage: Storage, tmp_path: Path
+) -> None:
+    words = ("submit", sent, "--to", "kuberay", "--storage", storage.url, "--claim", f"x:{tmp_path}")
+    words += ("--nodes", "0", "--max-nodes", "4", "--gpus-per-node", "2", "--cpus-per-node", "8")
+    unsaid = mixgrid(*words)
+    assert (unsaid.returncode, unsaid.stdout) == (2, "")
+    assert "say --device cuda, --device cpu or --gpus-per-worker" in unsaid.stderr
+    for more, at_once in (((), "8"), (("--max-concurrent", "3"), "3"), (("--max-concurrent", "99"), "8")):
+        told = mixgrid(*words, "--device", "cuda", *more)
+        assert told.returncode == 0, told.stderr
+        ray_job = list(yaml.safe_load_all(told.stdout))[-1]
+        said = ray_job["spec"]["entrypoint"].split()
+        assert "--wait-for-nodes" in said
+        assert said[said.index("--max-concurrent") + 1] == at_once
+        assert ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"] == 4
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--wait-for-nodes", "--device", "cuda"), "Slurm brings no nodes to a job that runs"),
+        (("--max-nodes", "4", "--device", "cuda"), "--max-nodes 4 is for kuberay"),
         (("--sbatch", "--time=1:00:00"), "--sbatch '--time=1:00:00' cannot be given: say --time TIME without --sbatch"),
         (("--time", "00:04:00"), "--grace-seconds 300 with --time 00:04:00"),
         (("--node-labels", "gpu=h100"), "on Slurm say --sbatch --constraint="),
@@ -78,7 +98,7 @@ def test_kubernetes_is_only_shown_the_manifest_unless_asked(sent: str, storage: 
     ],
 )
 def test_what_would_not_do_on_slurm_is_refused_before_it_is_asked(
-    words: tuple[str, str], message: str, sent: str, storage: Storage
+    words: tuple[str, ...], message: str, sent: str, storage: Storage
 ) -> None:
     told = mixgrid("submit", sent, "--to", "slurm", "--storage", storage.url, *words, "--dry-run")
     assert (told.returncode, told.stdout) == (2, "")

@@ -28,6 +28,7 @@ FULL = KubeOptions(
     claim="mixgrid:/shared",
 )
 NODES = Nodes(count=3, cpus=8, gpus=2, memory="64Gi")
+COMING = Nodes(count=0, cpus=8, gpus=2, most=8)
 
 
 def remote_job() -> Job:
@@ -62,7 +63,7 @@ def test_the_fullest_manifest_is_what_it_was(golden: Callable[[str, str], None])
 
 
 @pytest.mark.skipif(not SCHEMA.exists(), reason="the RayJob schema is not beside the project")
-@pytest.mark.parametrize(("nodes", "options"), [(NODES, FULL), (Nodes(), KubeOptions())])
+@pytest.mark.parametrize(("nodes", "options"), [(NODES, FULL), (Nodes(), KubeOptions()), (COMING, KubeOptions())])
 def test_the_manifest_fits_the_published_schema_with_unknown_fields_refused(nodes: Nodes, options: KubeOptions) -> None:
     validator = pytest.importorskip("openapi_schema_validator").OAS30Validator
     schema = refusing_unknown_fields(json.loads(SCHEMA.read_text()))
@@ -115,6 +116,27 @@ def test_workers_ask_for_the_gpus_of_a_node_and_the_head_for_none() -> None:
     assert worker == {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "2"}
     assert group["replicas"] == 3
     assert "nvidia.com/gpu" not in head
+
+
+def test_nodes_come_and_go_between_the_fewest_and_the_most() -> None:
+    (ray_job,) = documents(manifest(remote_job(), {}, COMING, KubeOptions(idle_seconds=300)))
+    cluster = ray_job["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["autoscalerOptions"] == {"idleTimeoutSeconds": 300}
+    (group,) = cluster["workerGroupSpecs"]
+    assert [group[name] for name in ("replicas", "minReplicas", "maxReplicas")] == [0, 0, 8]
+
+
+def test_a_fixed_number_of_nodes_has_no_autoscaler() -> None:
+    text = manifest(remote_job(), {}, NODES, KubeOptions(idle_seconds=300))
+    assert "utoscal" not in text
+    (group,) = documents(text)[-1]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert [group[name] for name in ("replicas", "minReplicas", "maxReplicas")] == [3, 3, 3]
+
+
+def test_kueue_is_not_given_nodes_that_come_and_go() -> None:
+    with pytest.raises(SubmitError, match="--max-nodes with --queue gpus: Kueue reserves all pods"):
+        manifest(remote_job(), {}, COMING, KubeOptions(queue="gpus"))
 
 
 @pytest.mark.parametrize("claim", [None, "mixgrid:/share", "mixgrid:/shared/runs/deeper"])

@@ -43,7 +43,7 @@ COMPILED = ALL_OPTIONS.changed(compile="default", activation_checkpointing=False
 
 def test_the_id_is_the_same_from_every_place_and_machine() -> None:
     here = submission()
-    there = submission(options=OTHER_PLACES, words=("other/way/to/small.py",), max_concurrent=1)
+    there = submission(options=OTHER_PLACES, words=("other/way/to/small.py",), max_concurrent=1, waits_for_nodes=True)
     assert here.id == there.id == "small-" + here.id[-12:]
 
 
@@ -90,6 +90,7 @@ def test_the_words_of_a_run_say_every_option_again(
         options=options,
         placement=Placement(1, 3, 0.5, "gpu=h100,zone=a"),
         max_concurrent=2,
+        waits_for_nodes=True,
         retry_failed=True,
         tracking_uri="http://tracker:5000",
     )
@@ -101,6 +102,7 @@ def test_the_words_of_a_run_say_every_option_again(
     assert (request.options, request.address) == (options.changed(submission=asked.name), "ray-head:1")
     assert request.placement == Placement(1, 3, 0.5, "gpu=h100,zone=a")
     assert (request.agenda.max_concurrent, request.retry_failed, request.restart) == (2, True, False)
+    assert request.agenda.waits_for_nodes
     assert (seen["tracking_uri"], seen["with_mlflow"]) == ("http://tracker:5000", True)
     assert {cell.spec.num_steps for cell in request.table.cells()} == {9}
 
@@ -123,6 +125,45 @@ def test_every_option_of_a_trial_was_tried_above() -> None:
 
 def test_without_a_tracking_uri_no_file_is_written_on_a_shared_folder() -> None:
     assert "--no-mlflow" in job().run_words("auto")
+
+
+def test_a_run_waits_for_nodes_only_where_asked() -> None:
+    for asked in (True, False):
+        words = job(waits_for_nodes=asked, max_concurrent=2).run_words("auto")
+        assert ("--wait-for-nodes" in words) == asked
+
+
+@pytest.mark.parametrize(
+    ("placement", "nodes", "trials"),
+    [
+        (Placement(gpus_per_worker=1.0), Nodes(0, 8, 2, most=4), 8),
+        (Placement(cpus_per_worker=5, gpus_per_worker=1.0), Nodes(1, 8, 2, most=4), 4),
+        (Placement(workers=3, gpus_per_worker=1.0), Nodes(0, 8, 2, most=4), 2),
+        (Placement(gpus_per_worker=0.1), Nodes(0, 16, 1, most=1), 10),
+        (Placement(2, 3, gpus_per_worker=0.0), Nodes(0, most=4), 4),
+        (Placement(gpus_per_worker=1.0), Nodes(4, 8, 2), None),
+    ],
+    ids=["by GPUs", "by CPUs", "over nodes", "shares", "as large as a trial", "a fixed number"],
+)
+def test_as_many_trials_run_at_once_as_the_most_nodes_hold(
+    placement: Placement, nodes: Nodes, trials: int | None
+) -> None:
+    assert nodes.trials_at_once(submission(placement=placement)) == trials
+
+
+def test_nodes_that_cannot_hold_a_trial_are_refused() -> None:
+    wanted = submission(placement=Placement(workers=4, gpus_per_worker=1.0))
+    with pytest.raises(SubmitError, match="room for 2 workers, and a trial has 4"):
+        Nodes(0, 8, 2, most=1).trials_at_once(wanted)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "message"),
+    [(0, None, "--nodes 0: give 1 or more"), (3, 2, "fewest"), (-1, 2, "fewest"), (0, 0, "fewest")],
+)
+def test_a_number_of_nodes_that_means_nothing_is_refused(count: int, most: int | None, message: str) -> None:
+    with pytest.raises(SubmitError, match=message):
+        Nodes(count, most=most)
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "sqlite:///runs/mlflow.db", "mlruns", "./mlruns"])
