@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Conv2d, Module
 
 from trainer.data.cache import CachedSplit
 from trainer.data.pixels import DevicePixels, Pixels, bytes_of, free_bytes
@@ -70,6 +71,32 @@ def _why_on_host(images: CachedSplit, device: torch.device, *, resizes: bool, sa
         return "memory is short"
     needed, given = bytes_of(images), _SHARE_FOR_IMAGES * free_bytes(device)
     return f"{needed / 2**30:.1f} GiB do not fit into {given / 2**30:.1f}" if needed > given else ""
+
+
+_FEWEST_CHANNELS = 8
+"""Of a strided 1 x 1 convolution with channels last on a CPU: with fewer the kernels of oneDNN 3.12 for AVX2 (torch
+2.14) write beyond their memory in the backward pass, unseen or until the process is aborted. Seen with 4 and 6."""
+
+
+def lay_out(network: Module, memory_format: torch.memory_format) -> None:
+    """Put a network's weights into a memory layout.
+
+    Raises: SetupError where torch's own kernels would spoil memory.
+    """
+    if memory_format == torch.channels_last:
+        for name, layer in network.named_modules():
+            if isinstance(layer, Conv2d) and _is_spoilt_by_channels_last(layer):
+                raise SetupError(
+                    f"--channels-last: {name} is a strided 1 x 1 convolution of {layer.in_channels} channels, in which "
+                    f"torch's kernels for CPUs write beyond their memory. Leave --channels-last out, or take a wider "
+                    f"network: --set network.width={_FEWEST_CHANNELS}"
+                )
+    network.to(memory_format=memory_format)
+
+
+def _is_spoilt_by_channels_last(layer: Conv2d) -> bool:
+    is_on_cpu = layer.weight.device.type == "cpu" and layer.weight.dtype != torch.float64
+    return is_on_cpu and layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.in_channels < _FEWEST_CHANNELS
 
 
 def prepare_networks(trial: Trial, mode: Compile, *, saves_memory: bool) -> None:

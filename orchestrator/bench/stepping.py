@@ -24,7 +24,7 @@ def measure_step(setting: Setting) -> list[Figure]:
 def _cases(setting: Setting) -> list[Case]:
     device = setting.device.type
     if setting.size == "small":
-        spec = classmix_spec(TinyNetwork(width=4), 32, 64)
+        spec = classmix_spec(TinyNetwork(width=8), 32, 64)
         return [Case("tiny 32x64", spec, setting.rounds, ways_on(device, compiles=device == "cuda"))]
     on_gpu = device == "cuda"
     few = setting.rounds if on_gpu else min(3, setting.rounds)
@@ -50,7 +50,7 @@ def _deeplab(height: int, width: int, batch: int, rounds: int, ways: list[Way]) 
 
 def _measure_loop(folder: Path, setting: Setting) -> Figure:
     """Chunks of steps by the loop and by a bare one, each with a trial of its own and the same batches."""
-    spec = classmix_spec(TinyNetwork(width=4), 32, 64) if setting.size == "small" else _tiny_spec()
+    spec = classmix_spec(TinyNetwork(width=8), 32, 64) if setting.size == "small" else _tiny_spec()
     steps = 2 if setting.size == "small" else 10
     mine, other = (open_trial(spec, folder, setting.device) for _ in range(2))
     chunks = {"loop": loop_chunks(mine, steps), BARE: bare_chunks(other, steps)}

@@ -15,7 +15,7 @@ from tests.trainer.test_fast import CHANNELS_LAST, open_trial
 from trainer.fast import PLAIN, Ways, compile_networks
 from trainer.loop import Cadence, train
 from trainer.run import Outcome
-from trainer.spec import Compile, TrialSpec
+from trainer.spec import Compile, TinyNetwork, TrialSpec
 
 pytestmark = pytest.mark.chaos
 
@@ -106,7 +106,7 @@ def test_losses_stay_within_their_bound_and_mean_iou_within_the_seeds(
 def test_a_break_of_a_compiled_trial_changes_no_bit(precision: str, small_data: Path, tmp_path: Path) -> None:
     whole, stopped, killed = (
         Room(
-            small_spec("complexmix", precision=precision),
+            small_spec("complexmix", precision=precision, network=TinyNetwork(width=8)),
             small_options(small_data, tmp_path / folder, compile="default", channels_last=True),
         )
         for folder in ("whole", "stopped", "killed")

@@ -20,7 +20,7 @@ from trainer.data.splits import Split, split_of
 from trainer.data.streams import Streams
 from trainer.distributed import world_size
 from trainer.evaluate import Predict, predict_sliding, predict_whole
-from trainer.fast import PLAIN, Ways
+from trainer.fast import PLAIN, Ways, lay_out
 from trainer.methods.base import Networks, Pool
 from trainer.models.weights import WeightsReport
 from trainer.schedules import RateFactor, constant, poly
@@ -98,14 +98,15 @@ def build_trial(
     num_classes, dtype = len(train.class_names), DTYPES[spec.precision]
     method = build_method(spec, num_classes)
     network, report = build_network(spec, num_classes, weights)
-    network.to(device=device, dtype=dtype).to(memory_format=ways.memory_format)  # before ranks share its gradients
+    network.to(device=device, dtype=dtype)
+    lay_out(network, ways.memory_format)  # before ranks share its gradients
     network.train()
     teacher = None if method.teacher is None else Teacher(network, method.teacher)
     players = {"student": build_student(spec, network)}
     networks = Networks(wrap_for_ranks(network, device), teacher)
     if method.discriminator is not None:
         second = build_discriminator(spec, num_classes).to(device=device, dtype=dtype)
-        second.to(memory_format=ways.memory_format)
+        lay_out(second, ways.memory_format)
         players["discriminator"] = build_second_player(method.discriminator, second)
         networks = replace(networks, discriminator=wrap_for_ranks(second, device), critic=as_critic(second))
     streams = Streams(
