@@ -139,8 +139,11 @@ class RemoteFiles:
 
     def names(self, path: str) -> list[str]:
         """What lies directly in a folder, in no order; nothing where there is none."""
-        selector = arrow_fs().FileSelector(path, allow_not_found=True)
-        return [info.base_name for info in self.filesystem.get_file_info(selector)]
+        try:
+            found = self.filesystem.get_file_info(arrow_fs().FileSelector(path, allow_not_found=True))
+        except NotADirectoryError:
+            return []
+        return [info.base_name for info in found]
 
     def find(self, path: str) -> Found | None:
         """What is at a place; None where nothing is."""

@@ -308,6 +308,7 @@ def test_many_trials_are_read_ahead_by_other_processes(
 ) -> None:
     monkeypatch.setattr(side_by_side, "_cores", lambda: 2)
     monkeypatch.setattr(side_by_side, "_FEWEST", 1)
+    monkeypatch.setattr(side_by_side, "_may_fork", lambda: True)
     put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
     ids = [TRIAL, spec_of("ClassMix", EIGHTH, 1).trial_id]
     glances = Glances(storage, memory)

@@ -28,6 +28,12 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "_cores", lambda: 2)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread but this one, whatever runs the tests."""
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
+
 def reader(name: str) -> tuple[str, int, bool]:
     """What was read, by which process, and whether that one looked for cycles."""
     return name.upper(), os.getpid(), gc.isenabled()
@@ -38,7 +44,7 @@ def readers(found: dict[str, tuple[str, int, bool]]) -> set[int]:
     return {process for _, process, _ in found.values()}
 
 
-def test_many_are_read_by_other_processes_in_order_and_each_once(storage: Storage) -> None:
+def test_many_are_read_by_other_processes_in_order_and_each_once(storage: Storage, alone: None) -> None:
     found = read_each(storage, reader, [*NAMES, *NAMES[:5]], is_pure=True)
     assert len(found) == len(NAMES)
     assert HERE not in readers(found)
@@ -46,21 +52,23 @@ def test_many_are_read_by_other_processes_in_order_and_each_once(storage: Storag
     assert gc.isenabled()
 
 
-def test_what_leaves_something_behind_is_read_here(storage: Storage) -> None:
+def test_what_leaves_something_behind_is_read_here(storage: Storage, alone: None) -> None:
     assert readers(read_each(storage, reader, NAMES)) == {HERE}
 
 
-def test_a_few_are_read_here(storage: Storage) -> None:
+def test_a_few_are_read_here(storage: Storage, alone: None) -> None:
     few = read_each(storage, reader, NAMES[:150], is_pure=True)
     assert {process for _, process, _ in few.values()} == {HERE}
 
 
-def test_one_core_reads_alone(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_core_reads_alone(storage: Storage, alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(side_by_side, "_cores", lambda: 1)
     assert readers(read_each(storage, reader, NAMES, is_pure=True)) == {HERE}
 
 
-def test_a_store_that_answers_slowly_is_asked_by_threads(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_answers_slowly_is_asked_by_threads(
+    storage: Storage, alone: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(storage, "is_local", False)
     assert readers(read_each(storage, reader, NAMES, is_pure=True)) == {HERE}
 
@@ -76,26 +84,25 @@ def test_no_copy_is_made_of_a_process_with_threads(storage: Storage) -> None:
         thread.join()
 
 
-def test_no_copy_is_made_of_a_process_with_ray(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_copy_is_made_of_a_process_with_ray(storage: Storage, alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
     assert readers(read_each(storage, reader, NAMES, is_pure=True)) == {HERE}
 
 
-def test_what_a_process_raises_is_raised_here(storage: Storage) -> None:
+def test_what_a_process_raises_is_raised_here(storage: Storage, alone: None) -> None:
     def read(name: str) -> str:
         if name == NAMES[200]:
             raise DamagedRecord(f"{name} is broken")
         return name
 
+    num_threads = len(threading.enumerate())
     with pytest.raises(DamagedRecord, match="trial-200 is broken"):
         read_each(storage, read, NAMES, is_pure=True)
-    assert threading.active_count() == 1
+    assert len(threading.enumerate()) == num_threads
     assert gc.isenabled()
 
 
-def test_where_a_process_is_killed_all_is_read_here(storage: Storage) -> None:
-    assert threading.active_count() == 1
-
+def test_where_a_process_is_killed_all_is_read_here(storage: Storage, alone: None) -> None:
     def read(name: str) -> tuple[str, int, bool]:
         if os.getpid() != HERE and name == NAMES[100]:
             os._exit(9)  # as if the system had taken it for its memory
