@@ -9,7 +9,6 @@ import io
 import itertools
 import sys
 import tokenize
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +28,6 @@ _NOT_DECIDING = {
     "host.py",
     "journal.py",
     "keeper.py",
-    "local.py",
     "mask_statistics.py",
     "options.py",
     "palettes.py",
@@ -47,6 +45,7 @@ _NOT_DECIDING = {
     "trial_preview.py",
     "watchdog.py",
 }
+_MEMORY = "code.json"
 _LAYOUT = {tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -88,25 +87,22 @@ _digests: dict[str, str] = {}
 """What a file does, by the SHA-256 of its bytes."""
 
 
-def remember_digests(memory: Path) -> None:
-    """Take what is known of today's files from a file of this machine, or put it there: their reading takes a while.
+def remember_digests(folder: Path) -> None:
+    """Take what is known of today's files from a folder of this machine, or put it there: their reading takes a while.
 
     The memory is sealed, speaks of bytes alone and holds for one release of this module and of Python.
     """
     now = {hashlib.sha256(content).hexdigest() for content in _contents().values()}
     reader = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()
+    memory = Storage(str(folder))
     with suppress(OSError, DamagedRecord):
-        kept = _KnownDigests.opened(memory.read_bytes(), where=str(memory))
-        if kept.reader == reader and kept.digests.keys() == now:
+        kept = _KnownDigests.find(memory, _MEMORY)
+        if kept is not None and kept.reader == reader and kept.digests.keys() == now:
             _digests.update(kept.digests)
             return
     code_files()
-    known = _KnownDigests(reader=reader, digests={key: _digests[key] for key in now})
-    draft = memory.with_name(f".{memory.name}.{uuid.uuid4().hex[:8]}.part")
     with suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(known.sealed())
-        draft.replace(memory)
+        memory.write(_MEMORY, _KnownDigests(reader=reader, digests={key: _digests[key] for key in now}).sealed())
 
 
 class _KnownDigests(Record):

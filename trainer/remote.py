@@ -5,14 +5,11 @@ A URL may hold keys. They go to the store and are shown to nobody.
 
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from mmap import mmap
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
-
-from trainer.local import Found, LocalFiles
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -43,9 +40,9 @@ def arrow_fs() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A store's files, the folder in it, and the secrets that its URL holds."""
+    """A file system, the folder in it, and the secrets that its URL holds."""
 
-    files: "RemoteFiles | LocalFiles"
+    filesystem: "FileSystem"
     root: str
     secrets: tuple[str, ...]
 
@@ -71,10 +68,7 @@ def open_remote(url: str) -> Remote:
         kind = OSError if isinstance(error, OSError) else ValueError
         raise kind(f"cannot open the storage {shown}: {str(error).replace(url, shown)}") from None
     secret = parts.password
-    is_local = isinstance(filesystem, arrow_fs().LocalFileSystem)  # file://
-    return Remote(
-        LocalFiles() if is_local else RemoteFiles(filesystem), root, (secret, unquote(secret)) if secret else ()
-    )
+    return Remote(filesystem, root, (secret, unquote(secret)) if secret else ())
 
 
 def without_keys(url: str) -> str:
@@ -120,86 +114,48 @@ def _with_limit(url: str, parts: SplitResult) -> str:
     return parts._replace(query=query).geturl()
 
 
-class RemoteFiles:
-    """Objects of a store, by bucket and key. Raises: what pyarrow says (OSError)."""
+def put(filesystem: "FileSystem", path: str, content: bytes | mmap) -> None:
+    """Write an object so that it appears whole or not at all.
 
-    def __init__(self, filesystem: "FileSystem") -> None:
-        self.filesystem = filesystem
+    pyarrow publishes what a stream holds as soon as it is closed, be it by an error in between or by the end of its
+    life, and cannot abort. So nothing may come between opening and writing, not even Ctrl-C, which Python raises in the
+    main thread alone: another thread writes, to the end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        _put(filesystem, path, content)
+        return
+    done: Future[None] = Future()
 
-    def read(self, path: str) -> bytes:
-        """All of an object."""
-        with self.filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
-
-    def chunks(self, path: str, num_bytes: int) -> Iterator[bytes]:
-        """An object piece by piece."""
-        with self.filesystem.open_input_stream(path) as stream:
-            while chunk := bytes(stream.read(num_bytes)):
-                yield chunk
-
-    def names(self, path: str) -> list[str]:
-        """What lies directly in a folder, in no order; nothing where there is none."""
+    def write() -> None:
         try:
-            found = self.filesystem.get_file_info(arrow_fs().FileSelector(path, allow_not_found=True))
-        except NotADirectoryError:
-            return []
-        return [info.base_name for info in found]
-
-    def find(self, path: str) -> Found | None:
-        """What is at a place; None where nothing is."""
-        info = self.filesystem.get_file_info(path)
-        if info.type == arrow_fs().FileType.NotFound:
-            return None
-        return Found(info.type == arrow_fs().FileType.Directory, info.mtime_ns or 0)
-
-    def write(self, path: str, content: bytes | mmap) -> None:
-        """Write an object so that it appears whole or not at all.
-
-        pyarrow publishes what a stream holds as soon as it is closed, be it by an error in between or by the end of its
-        life, and cannot abort. So nothing may come between opening and writing, not even Ctrl-C, which Python raises in
-        the main thread alone: another thread writes, to the end.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            self._put(path, content)
-            return
-        done: Future[None] = Future()
-
-        def write() -> None:
-            try:
-                self._put(path, content)
-            except BaseException as error:
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-
-        threading.Thread(target=write, name="put").start()
-        done.result()
-
-    def _put(self, path: str, content: bytes | mmap) -> None:
-        with self.filesystem.open_output_stream(path) as stream:  # an upload that failed in part is never completed
-            stream.write(content)
-
-    def remove(self, path: str) -> None:
-        """Remove an object, or a folder with all that is in it."""
-        found = self.find(path)
-        if found is not None and found.is_folder:
-            self.filesystem.delete_dir(path)
+            _put(filesystem, path, content)
+        except BaseException as error:
+            done.set_exception(error)
         else:
-            self.filesystem.delete_file(path)
+            done.set_result(None)
 
-    def refuse_missing_bucket(self, root: str) -> None:
-        """Raises: OSError where there is no such bucket, which pyarrow shows as an empty one, or nobody can tell."""
-        if self.filesystem.type_name not in ("s3", "gcs"):
-            return
-        bucket = root.partition("/")[0]
-        try:
-            is_there = self.find(bucket) is not None
-        except OSError as error:
-            if not _says(str(error), _IS_DENIED):
-                raise
-            is_there = True  # keys for a folder alone may not ask for its bucket
-        if not is_there:
-            raise OSError(f"NO_SUCH_BUCKET: there is no bucket {bucket!r}")
+    threading.Thread(target=write, name="put").start()
+    done.result()
+
+
+def _put(filesystem: "FileSystem", path: str, content: bytes | mmap) -> None:
+    with filesystem.open_output_stream(path) as stream:  # an upload of which a part failed is never completed
+        stream.write(content)
+
+
+def refuse_missing_bucket(filesystem: "FileSystem", root: str) -> None:
+    """Raises: OSError where there is no such bucket, which pyarrow shows as an empty one, or where nobody can tell."""
+    if filesystem.type_name not in ("s3", "gcs"):
+        return
+    bucket = root.partition("/")[0]
+    try:
+        is_there = filesystem.get_file_info(bucket).type != arrow_fs().FileType.NotFound
+    except OSError as error:
+        if not _says(str(error), _IS_DENIED):
+            raise
+        is_there = True  # keys for a folder alone may not ask for its bucket
+    if not is_there:
+        raise OSError(f"NO_SUCH_BUCKET: there is no bucket {bucket!r}")
 
 
 def may_be_gone(error: OSError) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
-from trainer.local import Found, LocalFiles
-from trainer.remote import RemoteFiles, advice, may_be_gone, open_remote, without_keys
+from trainer.remote import advice, arrow_fs, may_be_gone, open_remote, put, refuse_missing_bucket, without_keys
 
 _CHUNK_BYTES = 16 * 2**20
 
@@ -28,13 +28,12 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._files: LocalFiles | RemoteFiles
         if "://" in url:
             remote = open_remote(url)
-            self._files, self._root, self._secrets = remote.files, remote.root, remote.secrets
+            self._filesystem, self._root, self._secrets = remote.filesystem, remote.root, remote.secrets
         else:
-            self._files, self._root = LocalFiles(), str(Path(url).expanduser().absolute())
-        self.is_local = isinstance(self._files, LocalFiles)
+            self._filesystem, self._root = arrow_fs().LocalFileSystem(), str(Path(url).expanduser().absolute())
+        self.is_local = isinstance(self._filesystem, arrow_fs().LocalFileSystem)
 
     @property
     def name(self) -> str:
@@ -59,14 +58,15 @@ class Storage:
     def read(self, path: str) -> bytes:
         """Read a file. Raises: FileNotFoundError where there is none."""
         full = self._full(path)
-        with self._asking("read", path):
-            return self._files.read(full)
+        with self._asking("read", path), self._filesystem.open_input_stream(full) as stream:
+            return bytes(stream.read())
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """A file's content piece by piece, for what is too large for memory. Raises: as `read`."""
         full = self._full(path)
-        with self._asking("read", path):
-            yield from self._files.chunks(full, _CHUNK_BYTES)
+        with self._asking("read", path), self._filesystem.open_input_stream(full) as stream:
+            while chunk := bytes(stream.read(_CHUNK_BYTES)):
+                yield chunk
 
     def write(self, path: str, content: bytes | mmap) -> None:
         """Write a file so that it appears whole or not at all.
@@ -75,7 +75,10 @@ class Storage:
         """
         full = self._full(path)
         try:
-            self._files.write(full, content)
+            if self.is_local:
+                _write_local(Path(full), content)
+            else:
+                put(self._filesystem, full, content)
         except OSError as error:
             raise self._explained("write", path, error) from None
 
@@ -87,12 +90,13 @@ class Storage:
 
     def names(self, path: str) -> list[str]:
         """Sorted names of the files and folders directly below `path`; empty where there is no such folder."""
-        full = self._full(path)
+        selector = arrow_fs().FileSelector(self._full(path), allow_not_found=True)
         try:
             with self._asking("list", path):
-                names = sorted(self._files.names(full))
-                "".join(names).encode()
-        except UnicodeError as error:
+                names = sorted(info.base_name for info in self._filesystem.get_file_info(selector))
+        except NotADirectoryError:
+            return []
+        except UnicodeDecodeError as error:
             raise ValueError(f"{self.locate(path)} holds a name that is no text: {error}") from error
         if not names:
             self._confirm("list", path)
@@ -100,20 +104,20 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder is there."""
-        return self._find(path) is not None
+        return bool(self._look_at(path).type != arrow_fs().FileType.NotFound)
 
     def modified(self, path: str) -> float:
         """Time of the last change by the storage's clock, in unix seconds; 0 where there is nothing."""
-        found = self._find(path)
-        return 0.0 if found is None else found.modified_ns / 1e9
+        info = self._look_at(path)
+        return info.mtime_ns / 1e9 if info.mtime_ns else 0.0
 
-    def _find(self, path: str) -> Found | None:
+    def _look_at(self, path: str) -> Any:
         full = self._full(path)
         with self._asking("look at", path):
-            found = self._files.find(full)
-        if found is None:
+            info = self._filesystem.get_file_info(full)
+        if info.type == arrow_fs().FileType.NotFound:
             self._confirm("look at", path)
-        return found
+        return info
 
     def now(self) -> float:
         """The storage's clock, in unix seconds: what a file written now is stamped with."""
@@ -127,7 +131,10 @@ class Storage:
         """Remove a file or a whole folder; nothing happens where there is none."""
         full = self._full(path)
         with suppress(FileNotFoundError, NotADirectoryError), self._asking("remove", path):
-            self._files.remove(full)
+            if self._filesystem.get_file_info(full).type == arrow_fs().FileType.Directory:
+                self._filesystem.delete_dir(full)
+            else:
+                self._filesystem.delete_file(full)
 
     @contextmanager
     def _asking(self, what: str, path: str) -> Iterator[None]:
@@ -144,10 +151,10 @@ class Storage:
 
     def _confirm(self, what: str, path: str) -> None:
         """That nothing was found counts in a bucket that is there: without one every trial would read as missing."""
-        if self._is_confirmed or isinstance(self._files, LocalFiles):
+        if self._is_confirmed or self.is_local:
             return
         try:
-            self._files.refuse_missing_bucket(self._root)
+            refuse_missing_bucket(self._filesystem, self._root)
         except OSError as error:
             raise self._explained(what, path, error) from None
         self._is_confirmed = True
@@ -159,3 +166,17 @@ class Storage:
         for secret in self._secrets:
             message = message.replace(secret, "…")
         return OSError(message)
+
+
+def _write_local(target: Path, content: bytes | mmap) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -57,7 +57,7 @@ class Viewer:
         from trainer.data.cache import cache_folder
 
         folder = cache_folder(places.cache)
-        remember_digests(folder / "code.json")
+        remember_digests(folder)
         here = Here(places.data, places.cache, places.weights)
         files_of = cache(partial(changed_files, storage))
 

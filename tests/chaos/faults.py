@@ -13,7 +13,6 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import fs as arrow_fs
 
-from trainer.remote import RemoteFiles
 from trainer.storage import Storage
 
 T = TypeVar("T")
@@ -61,7 +60,7 @@ class FaultyStorage(Storage):
     def __init__(self, url: str, fault: Fault | None = None, pause: Callable[[str], None] = lambda _what: None) -> None:
         if url.startswith("memory://"):
             self.url, self._root, self.is_local = url, "/" + url.removeprefix("memory://"), False
-            self._files = RemoteFiles(arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(MemoryFileSystem())))
+            self._filesystem = arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(MemoryFileSystem()))
         else:
             super().__init__(url)
         self.asked: list[Operation] = []

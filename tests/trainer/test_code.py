@@ -193,7 +193,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A memory of today's files, and a process that knows none of them."""
     memory = tmp_path / "cache" / "code.json"
     monkeypatch.setattr(trainer.code, "_digests", {})
-    remember_digests(memory)
+    remember_digests(memory.parent)
     trainer.code._digests.clear()
     return memory
 
@@ -208,7 +208,7 @@ def looked_into(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def test_remembered_files_are_not_taken_apart_again(memory: Path, looked_into: list[bytes], copied_room: Path) -> None:
-    remember_digests(memory)
+    remember_digests(memory.parent)
     digest = code_digest()
     assert looked_into == []
     trainer.code._digests.clear()
@@ -222,11 +222,11 @@ def test_a_changed_file_is_taken_apart_and_remembered(
     before = code_digest()
     (copied_room / "losses.py").write_text("CHANGED = True\n")
     trainer.code._digests.clear()
-    remember_digests(memory)
+    remember_digests(memory.parent)
     assert code_digest() != before
     trainer.code._digests.clear()
     del looked_into[:]
-    remember_digests(memory)
+    remember_digests(memory.parent)
     assert code_digest() != before
     assert looked_into == []
 
@@ -236,21 +236,21 @@ def test_a_damaged_memory_of_files_is_none(
     memory: Path, looked_into: list[bytes], copied_room: Path, kept: bytes
 ) -> None:
     memory.write_bytes(kept)
-    remember_digests(memory)
+    remember_digests(memory.parent)
     assert looked_into
     del looked_into[:]
     trainer.code._digests.clear()
-    remember_digests(memory)
+    remember_digests(memory.parent)
     assert looked_into == []
 
 
 def test_another_way_of_reading_remembers_for_itself(memory: Path, looked_into: list[bytes], copied_room: Path) -> None:
     (copied_room / "code.py").write_text("# another one\n")
-    remember_digests(memory)
+    remember_digests(memory.parent)
     assert looked_into
 
 
 def test_a_memory_of_files_that_cannot_be_written_only_costs_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    remember_digests(tmp_path / "file" / "code.json")
+    remember_digests(tmp_path / "file")
     assert not list(tmp_path.rglob("*.part"))

@@ -77,8 +77,8 @@ def test_the_endpoint_comes_from_the_url_or_from_where_awss_own_tools_look(
 def test_without_an_endpoint_the_region_is_the_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(remote.arrow_fs(), "resolve_s3_region", lambda bucket: asked.append(bucket) or "eu-north-1")
-    assert Storage("s3://some-bucket/runs")._files.filesystem.region == "eu-north-1"
-    assert Storage("s3://some-bucket/runs?region=eu-west-3")._files.filesystem.region == "eu-west-3"
+    assert Storage("s3://some-bucket/runs")._filesystem.region == "eu-north-1"
+    assert Storage("s3://some-bucket/runs?region=eu-west-3")._filesystem.region == "eu-west-3"
     assert asked == ["some-bucket"]
 
 
@@ -172,10 +172,10 @@ def test_ctrl_c_between_opening_and_writing_leaves_a_whole_object(
             signal.raise_signal(signal.SIGINT)
             return stream
 
-    filesystem = storage._files.filesystem
+    filesystem = storage._filesystem
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     with monkeypatch.context() as patch:
-        patch.setattr(storage._files, "filesystem", Interrupting())
+        patch.setattr(storage, "_filesystem", Interrupting())
         with pytest.raises(KeyboardInterrupt):
             storage.write("spec.json", b"whole")
     signal.signal(signal.SIGINT, before)
@@ -211,8 +211,8 @@ def test_a_file_that_goes_while_it_is_read_is_not_there(
 
     storage.write("a", bytes(size))
     assert not storage.exists("b")
-    filesystem = storage._files.filesystem
-    monkeypatch.setattr(storage._files, "filesystem", Removing())
+    filesystem = storage._filesystem
+    monkeypatch.setattr(storage, "_filesystem", Removing())
     with pytest.raises(FileNotFoundError, match=rf"^{storage.name}/a is gone"):
         storage.read("a")
 

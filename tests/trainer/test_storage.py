@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -58,26 +57,3 @@ def test_a_name_that_is_no_text_is_said(storage: Storage) -> None:
         pass
     with pytest.raises(ValueError, match="holds a name that is no text"):
         storage.names("a")
-
-
-def test_a_link_is_removed_and_what_it_leads_to_stays(storage: Storage, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "file").write_bytes(b"kept")
-    storage.write("a/b", b"")
-    Path(storage.locate("a/link")).symlink_to(tmp_path / "elsewhere")
-    storage.remove("a/link")
-    assert storage.names("a") == ["b"]
-    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"kept"
-
-
-def test_a_folder_of_which_somebody_else_removes_a_part_goes_all_the_same(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lose(place: Path) -> None:
-        monkeypatch.undo()
-        raise FileNotFoundError(f"{place}/c")
-
-    storage.write("a/b", b"")
-    monkeypatch.setattr(shutil, "rmtree", lose)
-    storage.remove("a")
-    assert not storage.exists("a")
