@@ -117,11 +117,11 @@ def run(
     placement = Placement(workers, cpus_per_worker, gpus_per_worker, node_labels)
     agenda = Agenda((), max_concurrent, max_gpu_hours, wait_for_nodes)
     if wait_for_nodes:
-        refuse_unsaid_devices(placement, options.device)
         if address is None:
             raise PlacementError(
                 "--wait-for-nodes: this machine gets no further nodes; give the --address of a cluster"
             )
+        refuse_unsaid_devices(placement, options.device)
     check_batches((cell.spec for cell in table.cells()), workers)
     if submission is None:  # a job's files lie where nobody looks afterwards
         chosen.selection.remember(chosen.storage)
