@@ -30,8 +30,10 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread but this one, whatever runs the tests."""
+    """No thread but this one and no Ray, whatever runs the tests and ran before."""
     monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    assert side_by_side._may_fork()
 
 
 def reader(name: str) -> tuple[str, int, bool]:
