@@ -75,7 +75,8 @@ def test_a_store_that_answers_slowly_is_asked_by_threads(
     assert readers(read_each(storage, reader, NAMES, is_pure=True)) == {HERE}
 
 
-def test_no_copy_is_made_of_a_process_with_threads(storage: Storage) -> None:
+def test_no_copy_is_made_of_a_process_with_threads(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait)
     thread.start()
