@@ -1,8 +1,9 @@
 """A look at trials that are done, as short as it can be: what was read of them in full is remembered by their files.
 
-The memory is a cache on a person's own machine, and never the truth: it speaks for a trial while identity, size and
-times of every record behind it are what they were, as git's index does for files. Without it all is read again. Only
-trials that are done in a local storage are remembered; what is failed, half done or at work is always read.
+The memory is a cache beside the trials, or on a person's own machine where nothing can be written there, and never the
+truth: it speaks for a trial while identity, size and times of every record behind it are what they were, as git's index
+does for files. Without it all is read again. Only trials that are done in a local storage are remembered; what is
+failed, half done or at work is always read.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ from trainer.records import trial_path
 from trainer.side_by_side import read_each
 from trainer.storage import Storage
 
+MEMORY = "glances.json"
+"""What is remembered of a storage, in the storage."""
 _YOUNG_NS = 2 * 10**9
 """A file changed less than two seconds ago may change again without its times telling: it is not remembered."""
 
@@ -56,14 +59,17 @@ class Glances:
     """Looks at trials of one storage, each at most once. Threads may ask at once.
 
     Args:
-        folder: where this machine remembers what it has read (`--cache`); one that cannot be written only costs time.
+        folder: where this machine remembers (`--cache`) what it has read of a storage that it cannot write to; one that
+            cannot be written either only costs time.
     """
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage
         self._root = Path(storage.name) if storage.is_local else None
-        self._memory = folder / "glances" / f"{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
-        self._known = _remembered(self._memory) if self._root is not None else {}
+        own = folder / "glances" / f"{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
+        self._memories = () if self._root is None else (self._root / MEMORY, own)
+        self._known = [_remembered(memory) for memory in self._memories]
+        self._held: dict[str, Any] = {}
         self._has_new = False
         self._ahead: dict[str, _Read] = {}
         self.seen: dict[str, Glance] = {}
@@ -72,13 +78,13 @@ class Glances:
     def look_ahead(self, trial_ids: Iterable[str]) -> None:
         """Read at once what is not remembered of many trials: their next `look` takes it from here."""
         if self._root is not None:
-            self._ahead = read_each(self._storage, self._read, set(trial_ids) - self._known.keys(), is_pure=True)
+            known = {trial_id for memory in self._known for trial_id in memory}
+            self._ahead = read_each(self._storage, self._read, set(trial_ids) - known, is_pure=True)
 
     def look(self, trial_id: str) -> tuple[TrialState, Glance | None]:
         """The state of a trial, and a glance at it where it is done."""
-        known = self._known.get(trial_id)
-        if known is not None and known["mark"] == self._mark(trial_id):
-            recalled = _recalled(known["seen"])
+        recalled = self._recall(trial_id)
+        if recalled is not None:
             self.seen[trial_id] = recalled
             return TrialState("done", step=recalled.num_steps), recalled
         state, glance, mark = self._ahead.pop(trial_id) if trial_id in self._ahead else self._read(trial_id)
@@ -87,10 +93,20 @@ class Glances:
             return state, None
         if mark is not None:
             seen = {field.name: getattr(glance, field.name) for field in fields(glance)}
-            self._known[trial_id] = {"mark": mark, "seen": seen}
+            self._held[trial_id] = {"mark": mark, "seen": seen}
             self._has_new = True
         self.seen[trial_id] = glance
         return state, glance
+
+    def _recall(self, trial_id: str) -> Glance | None:
+        """What is remembered of a trial whose files are those of then."""
+        known = [memory[trial_id] for memory in (self._held, *self._known) if trial_id in memory]
+        mark = self._mark(trial_id) if known else None
+        for entry in known:
+            if entry["mark"] == mark:
+                self._held[trial_id] = entry
+                return _recalled(entry["seen"])
+        return None
 
     def _mark(self, trial_id: str) -> str | None:
         return None if self._root is None else _mark(self._root / trial_path(trial_id))
@@ -117,14 +133,25 @@ class Glances:
         if self._root is None or not self._has_new:
             return
         trials = self._root / "trials"
-        kept = {name: known for name, known in self._known.items() if (trials / name).exists()}
+        known = {name: entry for memory in (*self._known, self._held) for name, entry in memory.items()}
+        kept = {name: entry for name, entry in known.items() if (trials / name).exists()}
         body = json.dumps({"read_by": _readers(), "trials": kept}, separators=(",", ":")).encode()
-        draft = self._memory.with_name(f".{self._memory.name}.{uuid.uuid4().hex[:8]}.part")
-        with suppress(OSError):
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-            draft.replace(self._memory)
+        content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        if any(_is_written(memory, content) for memory in self._memories):
             self._has_new = False
+
+
+def _is_written(memory: Path, content: bytes) -> bool:
+    draft = memory.with_name(f".{memory.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(memory)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _recalled(seen: Mapping[str, Any]) -> Glance:

@@ -7,44 +7,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli import (
-    benching,
-    bundling,
-    comparing,
-    data,
-    grid,
-    keeping,
-    output,
-    predicting,
-    previewing,
-    reporting,
-    stale,
-    submitting,
-    tracking,
-    trial,
-)
+from orchestrator.cli.listing import ListedGroup
 
 app = typer.Typer(
     name="mixgrid",
+    cls=ListedGroup,
     help="Declare a paper's comparison table; train every cell on Ray; print mean ± std mIoU back.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-grid.register(app)
-submitting.register(app)
-tracking.register(app)
-output.register(app)
-comparing.register(app)
-reporting.register(app)
-keeping.register(app)
-stale.register(app)
-bundling.register(app)
-trial.register(app)
-predicting.register(app)
-previewing.register(app)
-benching.register(app)
-app.add_typer(data.app, name="data")
 
 
 @app.callback()

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from trainer.data.cache import CachedSplit
     from trainer.data.published import Wanted
 
-app = typer.Typer(name="data", help="Draw, prepare and check images.", no_args_is_help=True)
+data_app = typer.Typer(name="data", help="Draw, prepare and check images.", no_args_is_help=True)
 
 
-@app.command()
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(data_app, name="data")
+
+
+@data_app.command()
 def synthesize(
     data: DataFolder = "data",
     num_train: Annotated[int, typer.Option(help="Training scenes.")] = 240,
@@ -36,7 +41,7 @@ def synthesize(
     print(synthetic_root(dataset, Path(data)))
 
 
-@app.command()
+@data_app.command()
 @on_table
 def prepare(
     chosen: Chosen,
@@ -51,7 +56,7 @@ def prepare(
         print(f"{described(wanted, images)}: {images.path}")
 
 
-@app.command()
+@data_app.command()
 @on_table
 def publish(
     chosen: Chosen,
@@ -94,7 +99,7 @@ def prepared(chosen: Chosen, data: str, cache: str | None) -> Iterator[tuple["Wa
         yield each, open_wanted(each, data, cache_folder(cache))
 
 
-@app.command()
+@data_app.command()
 @on_table
 def check(
     chosen: Chosen,

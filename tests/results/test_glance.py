@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from results import glance
-from results.glance import Glances
+from results.glance import MEMORY, Glances
 from results.reading import read_all
 from results.staleness import facts_of
 from results.usage import hours_line, read_usage
@@ -137,7 +137,8 @@ def test_what_has_changed_is_read_again(change: str, storage: Storage, memory: P
     del asked[:]
     seen = next_look.look(TRIAL)
     assert RESULT in asked
-    assert seen == Glances(storage, memory / "elsewhere").look(TRIAL)
+    storage.remove(MEMORY)
+    assert seen == Glances(storage, memory).look(TRIAL)
     assert (TRIAL in next_look.seen) == (seen[1] is not None)
 
 
@@ -157,13 +158,14 @@ def test_what_changed_just_now_is_not_remembered(
     del asked[:]
     next_look.look(TRIAL)
     assert RESULT in asked
+    assert not storage.exists(MEMORY)
     assert not memory.exists()
 
 
 @pytest.mark.parametrize("kept", [b"", b"{}", b"0" * 64 + b"\n{}"], ids=["empty", "no seal", "a wrong seal"])
 def test_a_damaged_memory_is_none(storage: Storage, memory: Path, asked: list[str], kept: bytes) -> None:
     after_a_look(storage, memory)
-    (file,) = memory.rglob("*.json")
+    file = Path(storage.locate(MEMORY))
     file.write_bytes(kept)
     del asked[:]
     assert Glances(storage, memory).look(TRIAL)[1] is not None
@@ -172,7 +174,7 @@ def test_a_damaged_memory_is_none(storage: Storage, memory: Path, asked: list[st
 
 def test_a_flipped_bit_in_the_memory_says_nothing(storage: Storage, memory: Path) -> None:
     after_a_look(storage, memory)
-    (file,) = memory.rglob("*.json")
+    file = Path(storage.locate(MEMORY))
     file.write_bytes(file.read_bytes().replace(b'"wall_seconds":1.0', b'"wall_seconds":9.0'))
     found = Glances(storage, memory).look(TRIAL)[1]
     assert found is not None
@@ -202,11 +204,63 @@ def test_of_two_that_write_at_once_one_stays_whole(storage: Storage, memory: Pat
     assert after.look(other)[1] is not None
     assert asked == []
     assert after.look(TRIAL)[1] is not None  # read again, no more
-    assert [path.suffix for path in memory.rglob("*") if path.is_file()] == [".json"]
+    assert storage.names("trials") == sorted((TRIAL, other))
+    assert sorted(path.name for path in Path(storage.name).iterdir()) == [MEMORY, "trials"]
 
 
-def test_a_memory_that_cannot_be_written_only_costs_time(storage: Storage, tmp_path: Path) -> None:
+def test_whoever_looks_next_reads_nothing_again(storage: Storage, memory: Path, asked: list[str]) -> None:
+    after_a_look(storage, memory)
+    assert not memory.exists()
+    del asked[:]
+    assert Glances(storage, memory / "another machine").look(TRIAL)[1] is not None
+    assert asked == []
+
+
+def test_a_machine_that_cannot_write_to_the_storage_remembers_for_itself(
+    storage: Storage, memory: Path, asked: list[str]
+) -> None:
+    refuse_memory(Path(storage.locate(MEMORY)))
+    next_look = after_a_look(storage, memory)
+    del asked[:]
+    assert next_look.look(TRIAL)[1] is not None
+    assert asked == []
+    Glances(storage, memory / "another machine").look(TRIAL)
+    assert RESULT in asked
+    assert [path.suffix for path in memory.rglob("*") if path.is_file()] == [".json"]  # and no draft
+
+
+def test_of_two_memories_the_one_that_fits_the_files_speaks(storage: Storage, memory: Path, asked: list[str]) -> None:
+    after_a_look(storage, memory)
+    overtaken = Path(storage.locate(MEMORY)).read_bytes()
+    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
+    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
+    shared = Path(storage.locate(MEMORY))
+    shared.unlink()
+    refuse_memory(shared)
+    after_a_look(storage, memory)
+    shared.rmdir()
+    shared.write_bytes(overtaken)
+    glances = Glances(storage, memory)
+    del asked[:]
+    found = glances.look(TRIAL)[1]
+    assert asked == []
+    assert found is not None
+    assert found.wall_seconds == 7.0
+    glances.look(spec_of("ClassMix", EIGHTH, 1).trial_id)
+    glances.remember()
+    del asked[:]
+    Glances(storage, memory / "another machine").look(TRIAL)
+    assert asked == []  # what fitted was kept, not what had been overtaken
+
+
+def refuse_memory(path: Path) -> None:
+    """No file can be written where a folder is."""
+    path.mkdir()
+
+
+def test_a_memory_that_cannot_be_written_anywhere_only_costs_time(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
+    refuse_memory(Path(storage.locate(MEMORY)))
     glances = Glances(storage, tmp_path / "file")
     assert glances.look(TRIAL)[1] is not None
     glances.remember()
@@ -252,7 +306,7 @@ def test_trials_that_are_gone_are_forgotten(storage: Storage, memory: Path) -> N
     put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
     glances.look(spec_of("ClassMix", EIGHTH, 1).trial_id)
     glances.remember()
-    (file,) = memory.rglob("*.json")
+    file = Path(storage.locate(MEMORY))
     assert TRIAL.encode() not in file.read_bytes()
 
 
@@ -264,6 +318,7 @@ def test_a_remote_storage_is_always_read(bucket: str, object_store, memory: Path
     found = next_look.look(TRIAL)[1]
     assert found is not None
     assert found.wall_seconds == 7.0
+    assert not storage.exists(MEMORY)
     assert not memory.exists()
 
 
@@ -273,7 +328,7 @@ def test_a_remote_storage_is_always_read(bucket: str, object_store, memory: Path
 def test_looks_after_a_look_ahead_open_nothing_and_say_the_same(
     holes_storage: Storage, memory: Path, asked: list[str]
 ) -> None:
-    without = Glances(holes_storage, memory / "elsewhere")
+    without = Glances(holes_storage, memory)
     seen = {name: without.look(name) for name in IDS}
     for _cold_then_warm in range(2):
         glances = Glances(holes_storage, memory)

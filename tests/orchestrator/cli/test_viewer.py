@@ -1,7 +1,6 @@
 """Commands that print see with glances what reading every record says, of a table with every kind of hole."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from orchestrator.here import versions_here
 from orchestrator.lease import process_started
 from orchestrator.plan import PlannedCell, survey
 from results import glance
+from results.glance import MEMORY
 from results.usage import hours_line, read_usage
 from tests.orchestrator.test_lease import write_driver
 from tests.results.builders import ATTEMPT, change_sealed, judged, put_done, put_failed, put_manifest, put_partial
@@ -88,9 +88,9 @@ def test_cells_and_hours_are_those_of_reading_every_record(table: Table, storage
 def test_a_command_prints_the_same_at_every_look(command: str, storage: Storage, tmp_path: Path) -> None:
     places = Places(str(tmp_path / "data"), str(tmp_path / "cache"))
     cold = printed(command, storage, places)
-    assert list((tmp_path / "cache" / "glances").iterdir())
+    assert storage.exists(MEMORY)
     assert printed(command, storage, places) == cold
-    shutil.rmtree(tmp_path / "cache" / "glances")
+    storage.remove(MEMORY)
     assert printed(command, storage, places) == cold
 
 
