@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -66,9 +65,9 @@ class Glances:
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage
         self._root = Path(storage.name) if storage.is_local else None
-        own = folder / "glances" / f"{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
-        self._memories = () if self._root is None else (self._root / MEMORY, own)
-        self._known = [_remembered(memory) for memory in self._memories]
+        own = f"glances/{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
+        self._memories = ((storage, MEMORY), (Storage(str(folder)), own)) if storage.is_local else ()
+        self._known = [_remembered(place, path) for place, path in self._memories]
         self._held: dict[str, Any] = {}
         self._has_new = False
         self._ahead: dict[str, _Read] = {}
@@ -137,31 +136,21 @@ class Glances:
         kept = {name: entry for name, entry in known.items() if (trials / name).exists()}
         body = json.dumps({"read_by": _readers(), "trials": kept}, separators=(",", ":")).encode()
         content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-        if any(_is_written(memory, content) for memory in self._memories):
-            self._has_new = False
-
-
-def _is_written(memory: Path, content: bytes) -> bool:
-    draft = memory.with_name(f".{memory.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(memory)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        return False
-    return True
+        for place, path in self._memories:
+            with suppress(OSError):
+                place.write(path, content)
+                self._has_new = False
+                return
 
 
 def _recalled(seen: Mapping[str, Any]) -> Glance:
     return Glance(**{**seen, "attempts": tuple(Attempt(*values) for values in seen["attempts"])})
 
 
-def _remembered(memory: Path) -> dict[str, Any]:
+def _remembered(place: Storage, path: str) -> dict[str, Any]:
     """What was kept, if it is whole and was read by the code that reads now; else nothing."""
     with suppress(OSError, ValueError):
-        seal, _, body = memory.read_bytes().partition(b"\n")
+        seal, _, body = place.read(path).partition(b"\n")
         if seal == hashlib.sha256(body).hexdigest().encode():
             known = json.loads(body)
             return dict(known["trials"]) if known["read_by"] == _readers() else {}

@@ -44,11 +44,21 @@ def memory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What storage is asked for, in order: the paths of files read, of folders listed and of whatever is looked at."""
+    """What storage is asked of trials, in order: files read, folders listed and whatever is looked at, by path."""
     paths: list[str] = []
-    for name in ("read", "names", "exists", "modified"):
+
+    def listen(name: str) -> None:
         real = getattr(Storage, name)
-        monkeypatch.setattr(Storage, name, lambda self, path, real=real: paths.append(path) or real(self, path))
+
+        def ask(storage: Storage, path: str) -> object:
+            if path.startswith("trials"):
+                paths.append(path)
+            return real(storage, path)
+
+        monkeypatch.setattr(Storage, name, ask)
+
+    for name in ("read", "names", "exists", "modified"):
+        listen(name)
     return paths
 
 

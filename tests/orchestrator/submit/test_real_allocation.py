@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from experiments.table import find_table
 from orchestrator.submit.request import Nodes
 from orchestrator.submit.slurm import send
 from orchestrator.submit.slurm_options import SlurmOptions
 from orchestrator.submit.slurm_script import render_allocation
-from tests.orchestrator.submit.conftest import job
+from tests.orchestrator.submit.conftest import TABLE_FILE, job
 from tests.orchestrator.submit.test_real_slurm import ROOT, Mixgrid, commands_of, lengthen, resumed_at
 from tests.slurm_cluster import running_slurm, why_absent
 from tests.slurm_nodes import why_no_hosts
-from trainer.reading import read_manifests, trial_state
+from trainer.reading import read_manifests, read_result, trial_state
 from trainer.storage import Storage
 
 REASON = why_absent() or why_no_hosts()
@@ -168,13 +169,40 @@ def test_an_allocation_that_is_cancelled_leaves_checkpoints_and_goes_on_when_sub
     assert f"--job-name={sent.name[:-1]}2\n" in again.stdout
 
 
+def steps_in(seconds: float, places: dict[str, str], folder: Path) -> int:
+    """How many steps of the table's trials one of them makes here in this time, with the machine to itself."""
+    table, spec, storage = folder / "measured.py", folder / "measured.json", Storage(str(folder / "measured"))
+    table.write_text(TABLE_FILE)
+    num_steps = 1000
+    trial_id = lengthen(table, num_steps)[0]
+    cell = next(cell for cell in find_table(str(table), {}).cells() if cell.trial_id == trial_id)
+    spec.write_text(cell.spec.model_dump_json())
+    program = [
+        sys.executable,
+        "-m",
+        "orchestrator.cli",
+        "train",
+        str(spec),
+        "--storage",
+        storage.name,
+        "--device",
+        "cpu",
+    ]
+    subprocess.run([*program, "--data", places["data"], "--cache", places["cache"]], cwd=ROOT, check=True)
+    result = read_result(storage, trial_id)
+    assert result is not None
+    return int(seconds * num_steps / result.wall_seconds)
+
+
 def test_one_allocation_runs_the_grid_on_ray_and_goes_on_after_its_limit(
     sent_file: Path, places: dict[str, str], tmp_path: Path
 ) -> None:
-    trial_ids = lengthen(sent_file, 20_000)  # more than fits into the first time limit
+    trial_ids = lengthen(
+        sent_file, steps_in(130.0, places, tmp_path)
+    )  # the warning comes after 150 s, start-up and all
     with running_slurm(tmp_path / "slurm", apart=True) as environment:
-        mixgrid = commands_of(environment, sent_file.parent, places)
-        words = ["--shape", "allocation", "--cpus-per-node", "2", "--time", "00:03:00", "--grace-seconds", "90"]
+        mixgrid = commands_of(environment, sent_file.parent, places, seconds=1200.0)
+        words = ["--shape", "allocation", "--cpus-per-node", "2", "--time", "00:04:00", "--grace-seconds", "90"]
         ran = mixgrid("submit", "--to", "slurm", "--follow", *words)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     storage = Storage(str(sent_file.parent / "runs"))

@@ -32,15 +32,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_absent()), reason=wh
 Mixgrid = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def commands_of(environment: dict[str, str], folder: Path, places: dict[str, str], storage: str = "runs") -> Mixgrid:
-    """The command on the table `sent.py`, in its folder."""
+def commands_of(
+    environment: dict[str, str], folder: Path, places: dict[str, str], storage: str = "runs", *, seconds: float = 560.0
+) -> Mixgrid:
+    """The command on the table `sent.py`, in its folder, for so many seconds at most."""
     those_of_trials = ["--data", places["data"], "--cache", places["cache"], "--device", "cpu"]
 
     def mixgrid(command: str, *words: str) -> subprocess.CompletedProcess[str]:
         more = those_of_trials if command in ("submit", "run") else []
         program = [sys.executable, "-m", "orchestrator.cli", command, "sent.py", *words, *more]
         return subprocess.run(
-            [*program, "--storage", storage], cwd=folder, capture_output=True, text=True, check=False, timeout=560,
+            [*program, "--storage", storage], cwd=folder, capture_output=True, text=True, check=False, timeout=seconds,
             env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         )  # fmt: skip
 
