@@ -239,17 +239,16 @@ def test_a_machine_that_cannot_write_to_the_storage_remembers_for_itself(
     assert [path.suffix for path in memory.rglob("*") if path.is_file()] == [".json"]  # and no draft
 
 
-def test_of_two_memories_the_one_that_fits_the_files_speaks(storage: Storage, memory: Path, asked: list[str]) -> None:
-    after_a_look(storage, memory)
-    overtaken = Path(storage.locate(MEMORY)).read_bytes()
-    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
-    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
+@pytest.mark.parametrize("overtaken", ["that of the storage", "its own"])
+def test_of_two_memories_the_one_that_fits_the_files_speaks(
+    overtaken: str, storage: Storage, memory: Path, asked: list[str]
+) -> None:
     shared = Path(storage.locate(MEMORY))
-    shared.unlink()
-    refuse_memory(shared)
-    after_a_look(storage, memory)
-    shared.rmdir()
-    shared.write_bytes(overtaken)
+    is_shared = overtaken == "that of the storage"
+    remember_in(shared, storage, memory, is_shared=is_shared)
+    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
+    remember_in(shared, storage, memory, is_shared=not is_shared)
+    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
     glances = Glances(storage, memory)
     del asked[:]
     found = glances.look(TRIAL)[1]
@@ -261,6 +260,20 @@ def test_of_two_memories_the_one_that_fits_the_files_speaks(storage: Storage, me
     del asked[:]
     Glances(storage, memory / "another machine").look(TRIAL)
     assert asked == []  # what fitted was kept, not what had been overtaken
+
+
+def remember_in(shared: Path, storage: Storage, memory: Path, *, is_shared: bool) -> None:
+    """Look as one who knows nothing, and leave the memory in the storage or on the machine alone; the other stays."""
+    before = shared.read_bytes() if shared.exists() else None
+    shared.unlink(missing_ok=True)
+    if is_shared:
+        after_a_look(storage, memory / "another machine")
+        return
+    refuse_memory(shared)
+    after_a_look(storage, memory)
+    shared.rmdir()
+    if before is not None:
+        shared.write_bytes(before)
 
 
 def refuse_memory(path: Path) -> None:
