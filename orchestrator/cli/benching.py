@@ -25,7 +25,7 @@ def bench(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where it computes.")] = "auto",
     size: Annotated[
         Literal["small", "usual", "paper"],
-        typer.Option(help="small shows that it works; paper adds steps of the paper's size: minutes on a CPU."),
+        typer.Option(help="small shows that it works; paper: steps of the paper's size, on a CPU (minutes) no others."),
     ] = "usual",
     json_file: Annotated[Path | None, typer.Option("--json", help="A file for all figures.")] = None,
 ) -> None:
