@@ -13,6 +13,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "mixgrid needs Python 3.11 or later: make PYTHON=/path/to/python3.11 setup"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,dev,timm]'
+	$(BIN)/python -m compileall -q experiments orchestrator results trainer  # as pip does with what it copies
 	touch $(READY)
 
 demo: $(READY)

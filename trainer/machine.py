@@ -49,6 +49,14 @@ def allow_tf32(allowed: bool) -> None:
     torch.backends.cudnn.allow_tf32 = allowed
 
 
+def has_fast_bf16(device: str) -> bool:
+    """Whether torch computes bf16 by more than plain loops: on GPUs, and on processors from AVX-512 on (oneDNN)."""
+    return not device.startswith("cpu") or torch.backends.cpu.get_cpu_capability() not in _PLAIN_LOOPS
+
+
+_PLAIN_LOOPS = ("DEFAULT", "NO AVX", "AVX2")
+
+
 def device_name(device: str) -> str:
     """What a person calls the device."""
     return torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu ({platform.machine()})"

@@ -1,11 +1,12 @@
 """A training step: the loop beside a bare one with the same operations, and every way beside the published one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.bench.measuring import Figure, Setting, ratio_of, spread_of, take_turns
 from orchestrator.bench.rooms import classmix_spec, open_trial, workspace
 from orchestrator.bench.steps import bare_chunks, loop_chunks, published_steps, step_flop
-from orchestrator.bench.ways import Case, Way, measure_case, ways_on
+from orchestrator.bench.ways import Case, Way, measure_case, ways_in_reach, ways_on
 from trainer.spec import DeepLabV2, TinyNetwork, TrialSpec
 
 __all__ = ["loop_chunks", "measure_step", "published_steps", "step_flop"]
@@ -17,7 +18,8 @@ def measure_step(setting: Setting) -> list[Figure]:
     with workspace() as folder:
         figures = [_measure_loop(folder, setting)]
         for case in _cases(setting):
-            figures += measure_case(case, folder, setting)
+            in_reach = replace(case, ways=ways_in_reach(case.ways, setting.device.type))
+            figures += measure_case(in_reach, folder, setting)
     return figures
 
 

@@ -20,7 +20,7 @@ from orchestrator.bench.measuring import (
 from orchestrator.bench.roofline import Operation, Rates, bound_seconds, measured_rates, step_operations
 from orchestrator.bench.rooms import Precision, open_trial
 from orchestrator.bench.steps import computed_in, loop_chunks, published_steps, with_tf32
-from trainer.machine import allow_tf32
+from trainer.machine import allow_tf32, has_fast_bf16
 from trainer.spec import RunOptions, TrialSpec
 
 PUBLISHED = "published way, float32"
@@ -69,6 +69,11 @@ def ways_on(device: str, *, compiles: bool) -> list[Way]:
     ways = [PLAIN_ON_CPU, Way("float32", _LAID_OUT), Way("bf16"), Way("bf16", _LAID_OUT)]
     ways.append(Way("float32", {"activation_checkpointing": True}))
     return [*ways, Way("float32", _COMPILED), Way("bf16", {**_LAID_OUT, **_COMPILED})] if compiles else ways
+
+
+def ways_in_reach(ways: Sequence[Way], device: str) -> list[Way]:
+    """Those whose step ends in a time that can be waited for: bf16 in plain loops takes a hundred times as long."""
+    return [way for way in ways if way.precision != "bf16" or has_fast_bf16(device)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,14 @@ def bench(
         raise ValueError(f"no part of the bench is named {', '.join(unknown)}: choose of {', '.join(PARTS)}")
     from orchestrator.bench.measuring import report_of
     from orchestrator.bench.parts import measure, prepared
-    from trainer.machine import device_name
+    from trainer.machine import device_name, has_fast_bf16
 
     setting = prepared(device=device, threads=threads, rounds=rounds, size=size)
     console, figures = Console(), []
     name = device_name(str(setting.device))
     console.print(f"{name}, {threads} threads, {rounds} rounds, size {size}; medians with quartiles", highlight=False)
+    if "step" in chosen and not has_fast_bf16(setting.device.type):
+        console.print("steps in bf16 are left out: torch has plain loops alone for bf16 on this processor")
     for part in chosen:
         found = measure(part, setting)
         figures += found

@@ -17,7 +17,7 @@ from orchestrator.bench.roofline import (
 )
 from orchestrator.bench.rooms import classmix_spec
 from orchestrator.bench.steps import step_flop
-from orchestrator.bench.ways import Roofline, Way, ways_on
+from orchestrator.bench.ways import Roofline, Way, ways_in_reach, ways_on
 from trainer.spec import DeepLabV2, TinyNetwork
 
 SPEC = classmix_spec(TinyNetwork(width=4), 32, 64)
@@ -94,3 +94,13 @@ def test_every_option_of_a_gpu_is_measured_there_and_every_one_of_a_cpu_here() -
         way for way in ways_on("cpu", compiles=True) if "compile" not in way.options
     ]
     assert Way("bf16", {"channels_last": True, "compile": "default"}).name == "bf16 + channels_last + compile default"
+
+
+@pytest.mark.parametrize(
+    ("capability", "has"), [("AVX2", False), ("DEFAULT", False), ("AVX512", True), ("SVE256", True)]
+)
+def test_bf16_in_plain_loops_is_left_out(capability: str, has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    ways = ways_on("cpu", compiles=True)
+    assert ways_in_reach(ways, "cpu") == [way for way in ways if has or way.precision != "bf16"]
+    assert ways_in_reach(ways, "cuda") == ways
