@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests import oracles
 from trainer import metrics
@@ -75,3 +76,68 @@ def test_the_most_likely_class_is_the_first_of_the_highest() -> None:
     assert torch.equal(classes, scores.argmax(dim=1))
     assert classes.dtype == torch.int64
     assert metrics.most_likely(torch.ones(1, 3, 1, 1)).item() == 0
+
+
+def scores_of(kind: str) -> torch.Tensor:
+    drawn = torch.randn(3, 7, 6, 10, generator=torch.Generator().manual_seed(1))
+    odd = {"no number": float("nan"), "infinite": float("inf"), "all minus infinite": -float("inf")}
+    if kind == "equal scores":
+        return drawn.round()
+    if kind == "zeros of both signs":
+        return torch.where(drawn > 0, 0.0, -0.0)
+    if kind in odd:
+        drawn[0, 2:5, 1] = odd[kind]
+        drawn[1, :, 2] = odd[kind]
+        drawn[2, 6, 3, 4] = odd[kind]
+    return {
+        "bf16": drawn.bfloat16(),
+        "float16": drawn.half(),
+        "float64": drawn.double() + 1e-12,
+        "channels last": drawn.contiguous(memory_format=torch.channels_last),
+        "a part of images": drawn[:, :, 1:5, 2:9],
+        "one class": drawn[:, :1],
+        "no image": drawn[:0],
+        "most classes": drawn.repeat(1, 37, 1, 1)[:, :256],
+        "more classes": drawn.repeat(1, 37, 1, 1)[:, :257],
+    }.get(kind, drawn)
+
+
+KINDS = (
+    *("plain", "equal scores", "zeros of both signs", "no number", "infinite", "all minus infinite", "bf16", "float16"),
+    *("float64", "channels last", "a part of images", "one class", "no image", "most classes", "more classes"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_highest_scores_and_classes_are_torchs_bit_for_bit(kind: str) -> None:
+    scores = scores_of(kind)
+    before = scores.clone()
+    values, classes = metrics.highest(scores)
+    wanted = scores.max(dim=1)
+    assert torch.equal(classes, wanted.indices)
+    torch.testing.assert_close(values, wanted.values, rtol=0, atol=0, equal_nan=True)
+    assert (values.dtype, classes.dtype) == (scores.dtype, torch.int64)
+    torch.testing.assert_close(scores, before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_is_given_out_is_not_what_came_in() -> None:
+    scores = torch.randn(2, 3, 4, 5)
+    values, _ = metrics.highest(scores)
+    values.zero_()
+    assert (scores != 0).all()
+
+
+def test_a_gradient_goes_through_the_highest_score_where_one_is_wanted() -> None:
+    scores = torch.randn(2, 3, 4, 5, requires_grad=True)
+    metrics.highest(scores)[0].sum().backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert torch.equal(scores.grad.sum(dim=1), torch.ones(2, 4, 5))
+    with torch.no_grad():
+        assert not metrics.highest(scores)[0].requires_grad
+
+
+def test_a_tensor_without_numbers_is_asked_of_torch() -> None:
+    values, classes = metrics.highest(torch.empty(2, 3, 4, 5, device="meta"))
+    assert values.shape == classes.shape == (2, 4, 5)
+    with FakeTensorMode():
+        assert metrics.highest(torch.empty(2, 3, 4, 5))[1].shape == (2, 4, 5)

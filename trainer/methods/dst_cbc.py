@@ -12,6 +12,7 @@ from trainer.distributed import gather_objects, global_sum
 from trainer.losses import IGNORE_INDEX, batch_mean, cross_entropy_map, global_mean
 from trainer.methods.base import Action, Batch, Method, Network, Networks, Objective, Phase, PoolPart, Stream
 from trainer.methods.supervised import supervised_objective
+from trainer.metrics import highest
 from trainer.spec import DSTCBC
 
 KEEPS_ALL = 1e-4  # the threshold of every class at ratio 1 (card 6)
@@ -117,7 +118,7 @@ class DSTCBCMethod(Method):
             return [KEEPS_ALL] * max(gather_objects(num_classes))
         found: list[list[np.ndarray]] = []
         for probs in self._predictions(student, pool):
-            confidence, prediction = (part.flatten(1)[:, :: self._spec.sample_every] for part in probs.max(dim=1))
+            confidence, prediction = (part.flatten(1)[:, :: self._spec.sample_every] for part in highest(probs))
             found.append([confidence[prediction == index].cpu().numpy() for index in range(probs.shape[1])])
         by_rank = gather_objects([np.concatenate(parts) for parts in zip(*found, strict=True)])
         samples = [np.concatenate(parts) for parts in zip(*(part for part in by_rank if part), strict=True)]
@@ -167,7 +168,7 @@ def pseudo_label(probs: Tensor, thresholds: Tensor) -> Tensor:
     Returns: [N, H, W] int64, IGNORE_INDEX where no class reaches its threshold.
     Source: DST-CBC: arg-max of probability / threshold, ignored below 1.
     """
-    excess, label = (probs / thresholds.view(1, -1, 1, 1)).max(dim=1)
+    excess, label = highest(probs / thresholds.view(1, -1, 1, 1))
     return torch.where(excess < 1, IGNORE_INDEX, label)
 
 

@@ -19,6 +19,7 @@ from trainer.losses import (
 from trainer.methods.base import Batch, Method, Networks, Objective, Phase, Stream
 from trainer.methods.masks import MaskFn
 from trainer.methods.supervised import supervised_objective
+from trainer.metrics import highest
 from trainer.randomness import key_of, sample_keys
 from trainer.schedules import ramp_up
 from trainer.spec import Mix
@@ -103,7 +104,7 @@ class MixMethod(Method):
         """Label the raw images with the teacher, draw the masks and mix images and what the teacher says alike."""
         batch = batches["unlabeled"]
         probs = teacher_probs(networks, batch.image)
-        confidence, class_map = probs.max(dim=1)
+        confidence, class_map = highest(probs)
         batch_key = key_of(self._seed, "mix_mask", step)
         mix_mask = self._mask(class_map, sample_keys(batch_key, batch.index), batch_key).to(probs.dtype)
         image_b = self._partner(batches)
@@ -111,11 +112,11 @@ class MixMethod(Method):
         of_partner = teacher_probs(networks, image_b) if self._has_partners else None
         if self._spec.loss != "cross_entropy" or not self._spec.mask.keeps_whole_pixels:
             mixed = blend(mix_mask, probs, next_of_global_batch(probs) if of_partner is None else of_partner)
-            return MixedBatch(image, *mixed.max(dim=1), mix_mask, mixed)
+            return MixedBatch(image, *highest(mixed), mix_mask, mixed)
         if of_partner is None:
             confidence_b, class_map_b = next_of_global_batch(confidence), next_of_global_batch(class_map)
         else:
-            confidence_b, class_map_b = of_partner.max(dim=1)
+            confidence_b, class_map_b = highest(of_partner)
         keeps_a = mix_mask.squeeze(1) == 1
         label = torch.where(keeps_a, class_map, class_map_b)
         return MixedBatch(image, torch.where(keeps_a, confidence, confidence_b), label, mix_mask)
