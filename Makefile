@@ -8,12 +8,13 @@ READY := $(VENV)/.ready
 
 setup: $(READY)
 
+# Bytecode is written here, as pip does for what it copies: not everywhere may a command write its own.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mixgrid needs Python 3.11 or later: make PYTHON=/path/to/python3.11 setup"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster,dev,timm]'
-	$(BIN)/python -m compileall -q experiments orchestrator results trainer  # as pip does with what it copies
+	$(BIN)/python -m compileall -q experiments orchestrator results trainer
 	touch $(READY)
 
 demo: $(READY)

@@ -109,7 +109,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_highest_scores_and_classes_are_torchs_bit_for_bit(kind: str) -> None:
+def test_highest_scores_and_classes_are_those_of_torch(kind: str) -> None:
     scores = scores_of(kind)
     before = scores.clone()
     values, classes = metrics.highest(scores)

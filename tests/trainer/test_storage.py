@@ -57,3 +57,17 @@ def test_a_name_that_is_no_text_is_said(storage: Storage) -> None:
         pass
     with pytest.raises(ValueError, match="holds a name that is no text"):
         storage.names("a")
+
+
+def test_a_link_is_removed_and_what_it_leads_to_stays(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"kept")
+    storage.write("a/b", b"")
+    for place in ("a/link", "folder/link"):
+        Path(storage.locate(place)).parent.mkdir(exist_ok=True)
+        Path(storage.locate(place)).symlink_to(tmp_path / "elsewhere")
+    storage.remove("a/link")
+    storage.remove("folder")
+    assert storage.names("a") == ["b"]
+    assert not storage.exists("folder")
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"kept"

@@ -72,3 +72,15 @@ def test_a_word_that_is_no_command_names_the_nearest() -> None:
     told = CliRunner().invoke(app, ["sttus"])
     assert told.exit_code == 2
     assert "Did you mean 'status'" in told.output
+
+
+def test_a_shell_completes_names_from_the_listing_and_options_from_the_command() -> None:
+    for words, wanted in {"mixgrid pre": {"preview", "predict"}, "mixgrid data pre": {"prepare"}}.items():
+        assert completions(words) == wanted
+    assert "--storage" in completions("mixgrid status --st")
+
+
+def completions(words: str) -> set[str]:
+    asking = {"_MIXGRID_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    told = CliRunner().invoke(app, env=asking, prog_name="mixgrid")
+    return set(told.output.split())
