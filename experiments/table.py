@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
@@ -137,19 +137,19 @@ class Row:
         return (*(Deviation(*given) for given in self.deviations), *there)
 
 
-@dataclass(frozen=True)  # without slots: what is costly is computed once
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """One trial in its place in a table."""
+    """One trial in its place in a table. `trial_id` is the identity of its spec, `known_id` that where it is known."""
 
     row: str
     label_fraction: Fraction
     seed: int
     spec: TrialSpec
+    trial_id: str = field(init=False)
+    known_id: InitVar[str] = ""
 
-    @functools.cached_property
-    def trial_id(self) -> str:
-        """The identity of its spec."""
-        return self.spec.trial_id
+    def __post_init__(self, known_id: str) -> None:
+        object.__setattr__(self, "trial_id", known_id or self.spec.trial_id)
 
     @property
     def name(self) -> str:
@@ -208,20 +208,25 @@ class Table:
     @functools.cached_property
     def _cells(self) -> tuple[Cell, ...]:
         return tuple(
-            Cell(row.label, fraction, seed, self._spec(row, fraction, seed))
+            Cell(row.label, fraction, spec.seed, spec, trial_id)
             for row in self.included_rows
             for fraction in self.fractions_of(row)
-            for seed in self.seeds
+            for spec, trial_id in self._spec(row, fraction).with_seeds(self.seeds)
         )
 
     def fractions_of(self, row: Row) -> tuple[Fraction, ...]:
         """The table's fractions at which a row has cells."""
         return _fractions_of(row, self.fractions)
 
-    def _spec(self, row: Row, fraction: Fraction, seed: int) -> TrialSpec:
-        fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction, "seed": seed}
+    def _spec(self, row: Row, fraction: Fraction) -> TrialSpec:
+        """What all trials of a row at a fraction are, but for their seeds."""
+        fields = {**self.frame.spec_fields(), "method": row.method, "label_fraction": fraction}
         content = TrialSpec.model_construct(**fields).model_dump(mode="json")
-        for deviation in row.declared_at(fraction):
+        deviations = row.declared_at(fraction)
+        for path in (*(deviation.path for deviation in deviations), *(path for path, _ in self.overrides)):
+            if path in _IDENTITY:
+                raise TableError(f"table {self.name}, row {row.label!r} changes {path}, a cell's place")
+        for deviation in deviations:
             if not change_field(content, deviation.path, deviation.value):
                 raise TableError(
                     f"table {self.name}, row {row.label!r} deviates in {deviation.path}, but has no such field"
@@ -229,12 +234,9 @@ class Table:
         for path, value in self.overrides:
             change_field(content, path, value)
         try:
-            spec = TrialSpec.model_validate(content)
+            return TrialSpec.model_validate(content)
         except ValidationError as error:
             raise TableError(f"table {self.name}, row {row.label!r}, fraction {fraction}: {readable(error)}") from error
-        if (spec.label_fraction, spec.seed) != (fraction, seed):
-            raise TableError(f"table {self.name}, row {row.label!r} changes {' or '.join(_IDENTITY)}, a cell's place")
-        return spec
 
     def changed(self, settings: Sequence[str]) -> "Table":
         """Apply `--set field=value` words to every cell that has the field.
@@ -242,7 +244,7 @@ class Table:
         Raises: TableError where a word has no "=", or where no cell has the field (with the nearest names).
         """
         overrides = tuple(parse_setting(word) for word in settings)
-        samples = [self._spec(row, self.fractions_of(row)[0], 0) for row in self.rows if self.fractions_of(row)]
+        samples = [self._spec(row, self.fractions_of(row)[0]) for row in self.rows if self.fractions_of(row)]
         for position, (path, _) in enumerate(overrides):
             known = self._known_paths(samples, overrides[:position])
             if path not in known:
@@ -430,14 +432,14 @@ def _shown(value: Any) -> str:
 def refuse_wrong_kinds(value: "Row | Table", name: str) -> None:
     """Raises: TableError naming the first field of a row or table that is not what its type says."""
     kind: Any = type(value)
-    for field, adapter in _adapters(kind).items():
-        given = getattr(value, field)
+    for path, adapter in _adapters(kind).items():
+        given = getattr(value, path)
         try:
             read = adapter.validate_python(given, strict=True)
         except ValidationError as error:
-            raise TableError(f"{clipped(name)}, {field}: {readable(error).removeprefix('the spec: ')}") from error
+            raise TableError(f"{clipped(name)}, {path}: {readable(error).removeprefix('the spec: ')}") from error
         if read != given:  # a dictionary is read as the part it describes, but is none
-            raise TableError(f"{clipped(name)}, {field}: give {_shown(read)} itself, not {_shown(given)}")
+            raise TableError(f"{clipped(name)}, {path}: give {_shown(read)} itself, not {_shown(given)}")
 
 
 @functools.cache

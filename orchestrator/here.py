@@ -24,11 +24,12 @@ from trainer.data.folders import Layout
 from trainer.data.opening import find_copies, find_splits
 from trainer.data.published import is_published
 from trainer.data.splits import split_of
-from trainer.spec import TrialSpec
+from trainer.spec import Dataset, TrialSpec
 
 _LIBRARIES = ("torch", "numpy", "pillow")
 _MEMORY = "weights.json"
-_SplitKey = tuple[str, Fraction, int | None, tuple[str, ...] | None, str]
+_ImagesKey = tuple[Dataset, bool]
+_SplitKey = tuple[_ImagesKey, Fraction, int | None, tuple[str, ...] | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Here:
         self._cache = cache_folder(cache)
         self._weights = weights_folder(weights, data=data, cache=cache)
         self._machine = {"code": code_digest(), **versions_here()}
-        self._images: dict[str, _Images | None] = {}
+        self._images: dict[_ImagesKey, _Images | None] = {}
         self._splits: dict[_SplitKey, str | None] = {}
         self._files: dict[tuple[str, str], str | None] = {}
         self._lock = threading.Lock()
@@ -107,8 +108,8 @@ class Here:
         return self._files.get((backbone, kind))
 
 
-def _key_of_images(spec: TrialSpec) -> str:
-    return f"{spec.dataset.model_dump_json()} {spec.evaluation.is_resized}"
+def _key_of_images(spec: TrialSpec) -> _ImagesKey:
+    return spec.dataset, spec.evaluation.is_resized
 
 
 def _images(train: CachedSplit, judged: CachedSplit) -> _Images:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,16 @@ def findings(
         unfinished: the cells that are still to be trained, which is what disk is needed for; all, unless told.
     """
     cells = table.cells()
+    kinds = list(_but_for_seeds(cells))
     disk = DataOnDisk(data)
     found = [
         *_of_settings(table),
-        *_of_frame(table, cells),
+        *_of_frame(table, kinds),
         *of_splits(cells, disk),
-        *_of_selection(table, cells),
-        *of_memory(cells),
+        *_of_selection(table, kinds),
+        *of_memory(kinds),
     ]
-    for cell in cells:
+    for cell in kinds:
         found += (Finding("method", "doubt", text, (cell.row,)) for text in _of_method(cell.spec))
         found += _of_weights(cell, weights_folder(weights, data=data, cache=cache))
     if storage is not None:
@@ -58,6 +60,16 @@ def findings(
         text = f"{len(table.seeds)} seeds: a sample standard deviation of so few says little"
         found.append(Finding("seeds", "doubt", text))
     return merged(found)
+
+
+def _but_for_seeds(cells: Iterable[Cell]) -> Iterator[Cell]:
+    """One cell of each that differ in their seeds alone: of the others there is the same to be said."""
+    known: dict[tuple[str, Fraction], list[TrialSpec]] = {}
+    for cell in cells:
+        spec, alike = cell.spec.model_copy(update={"seed": 0}), known.setdefault((cell.row, cell.label_fraction), [])
+        if spec not in alike:
+            alike.append(spec)
+            yield cell
 
 
 # --- the frame ----------------------------------------------------------------------------------------------------

@@ -36,15 +36,14 @@ class DataOnDisk:
     def __init__(self, folder: str) -> None:
         self.place = folder
         self.folder = Path(folder).expanduser()
-        self._layouts: dict[str, Layout | str] = {}
+        self._layouts: dict[Dataset, Layout | str] = {}
         self._listed: dict[tuple[str, str, str], Listed] = {}
 
     def layout(self, spec: TrialSpec) -> Layout | str:
         """The layout of a spec's dataset, or why there is none yet."""
-        key = spec.dataset.model_dump_json()
-        if key not in self._layouts:
-            self._layouts[key] = self._open(spec.dataset)
-        return self._layouts[key]
+        if spec.dataset not in self._layouts:
+            self._layouts[spec.dataset] = self._open(spec.dataset)
+        return self._layouts[spec.dataset]
 
     def _open(self, dataset: Dataset) -> Layout | str:
         if is_published(self.place):

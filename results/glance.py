@@ -64,7 +64,7 @@ class Glances:
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage
-        self._root = Path(storage.name) if storage.is_local else None
+        self._root = storage.name if storage.is_local else None
         own = f"glances/{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
         self._memories = ((storage, MEMORY), (Storage(str(folder)), own)) if storage.is_local else ()
         self._known = [_remembered(place, path) for place, path in self._memories]
@@ -108,7 +108,7 @@ class Glances:
         return None
 
     def _mark(self, trial_id: str) -> str | None:
-        return None if self._root is None else _mark(self._root / trial_path(trial_id))
+        return None if self._root is None else _mark(f"{self._root}/{trial_path(trial_id)}")
 
     def _read(self, trial_id: str) -> _Read:
         mark = self._mark(trial_id)  # before the records: what changes while they are read is read again
@@ -131,7 +131,7 @@ class Glances:
         """Keep what is new for the next look; of two that write at once the last one stays."""
         if self._root is None or not self._has_new:
             return
-        trials = self._root / "trials"
+        trials = Path(self._root, "trials")
         known = {name: entry for memory in (*self._known, self._held) for name, entry in memory.items()}
         kept = {name: entry for name, entry in known.items() if (trials / name).exists()}
         body = json.dumps({"read_by": _readers(), "trials": kept}, separators=(",", ":")).encode()
@@ -171,13 +171,16 @@ def _readers() -> str:
 # --- marks --------------------------------------------------------------------------------------------------------
 
 
-def _mark(trial: Path) -> str | None:
+def _mark(trial: str) -> str | None:
     """A digest of what tells the records of a trial from others; None without a result, or where one is too young."""
     latest = time.time_ns() - _YOUNG_NS
-    lines = []
+    lines: list[tuple[object, ...]] = []
     try:
         for name, stat in _records_of(trial):
-            if max(stat.st_mtime_ns, stat.st_ctime_ns) > latest:
+            if stat is None:
+                lines.append((name,))
+                continue
+            if stat.st_mtime_ns > latest or stat.st_ctime_ns > latest:
                 return None
             lines.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     except OSError:
@@ -185,13 +188,13 @@ def _mark(trial: Path) -> str | None:
     return hashlib.sha256(repr(sorted(lines)).encode()).hexdigest()
 
 
-def _records_of(trial: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file that a look at a done trial reads, and every attempt, by name."""
-    yield "result.json", (trial / "result.json").stat()
-    with os.scandir(trial / "attempts") as attempts:
+def _records_of(trial: str) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Every file that a look at a done trial reads, and the name of every attempt."""
+    yield "result.json", Path(trial, "result.json").stat()
+    with os.scandir(f"{trial}/attempts") as attempts:
         for attempt in attempts:
-            yield attempt.name, attempt.stat()
-            with os.scandir(attempt.path) as files:
+            yield attempt.name, None
+            with os.scandir(attempt) as files:
                 for file in files:
                     if file.name.endswith(".json") or file.name.startswith("ended-"):
                         yield f"{attempt.name}/{file.name}", file.stat()

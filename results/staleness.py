@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -127,9 +127,11 @@ def compare(
         files_of: the files that changed since the code of a digest; else storage is asked.
     """
     before, facts = made.made_with, here.facts(spec)
-    found = [Change(name, before[name], facts[name]) for name in before if name in facts]
+    told = files_of or partial(changed_files, storage)
     differing = [
-        _explained(change, files_of or partial(changed_files, storage)) for change in found if _differs(change)
+        Change(name, then, facts[name], told(then) if name == "code" else ())
+        for name, then in before.items()
+        if name in facts and _differ(name, then, facts[name])
     ]
     accepted = _accepted(differing, read_accepted(storage, made.trial_id) if differing else (), made.attempt)
     return Freshness(
@@ -164,11 +166,11 @@ def _versions(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield name, manifest.versions[name]
 
 
-def _differs(change: Change) -> bool:
+def _differ(name: str, before: str, now: str) -> bool:
     """Whether the releases, or digests, are not the same. A machine without CUDA says nothing of CUDA's."""
-    if change.name == "cuda" and "none" in (change.before, change.now):
+    if before == now or (name == "cuda" and "none" in (before, now)):
         return False
-    return _release(change.name, change.before) != _release(change.name, change.now)
+    return _release(name, before) != _release(name, now)
 
 
 def _release(name: str, version: str) -> str:
@@ -176,10 +178,6 @@ def _release(name: str, version: str) -> str:
     if name == "torch":
         return version.partition("+")[0]
     return ".".join(version.split(".")[:2]) if name == "python" else version
-
-
-def _explained(change: Change, files_of: FilesOf) -> Change:
-    return replace(change, files=files_of(change.before)) if change.name == "code" else change
 
 
 def _accepted(differing: list[Change], entries: tuple[AcceptedChange, ...], attempt: str) -> tuple[Change, ...]:

@@ -1,4 +1,4 @@
-"""Reading many trials at once: with threads where a storage answers slowly, with processes where reading is the work.
+"""Reading many trials at once: by threads where answers are waited for, by processes where reading is the work.
 
 Loads neither torch nor ray.
 """
@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,11 @@ from trainer.storage import Storage
 _FEWEST = 100
 """So many trials are worth a process: to read them takes several times as long as it does to start."""
 _MOST_PROCESSES = 8
+_MOST_THREADS = 32
+_SAMPLE = 16
+"""So many trials of a local storage are read in turn, to see whether its answers are waited for."""
+_QUICK_SECONDS = 1e-3
+"""An answer that comes so soon is not worth a thread: each would mostly wait for the other to let go of Python."""
 
 
 def read_each(
@@ -43,8 +49,25 @@ def read_each(
             found = _read_in_processes(read, unique, num_processes)
             if found is not None:
                 return dict(zip(unique, found, strict=True))
-        with ThreadPoolExecutor(num_threads or (2 if storage.is_local else 32)) as pool:
-            return dict(zip(unique, pool.map(read, unique), strict=True))
+        if num_threads is not None or not storage.is_local:
+            return _read_by_threads(read, unique, num_threads or _MOST_THREADS)
+        return _read_here(read, unique)
+
+
+def _read_here(read: Callable[[str], T], trial_ids: Sequence[str]) -> dict[str, T]:
+    """In turn, unless the first ones were mostly waited for: a shared folder may be far away, a disk may be cold."""
+    began, worked_before = time.perf_counter(), time.thread_time()
+    found = {name: read(name) for name in trial_ids[:_SAMPLE]}
+    passed, worked = time.perf_counter() - began, time.thread_time() - worked_before
+    rest = trial_ids[_SAMPLE:]
+    if passed > _QUICK_SECONDS * len(found) and worked < passed / 2:
+        return found | _read_by_threads(read, rest, _MOST_THREADS)
+    return found | {name: read(name) for name in rest}
+
+
+def _read_by_threads(read: Callable[[str], T], trial_ids: Sequence[str], num_threads: int) -> dict[str, T]:
+    with ThreadPoolExecutor(num_threads) as pool:
+        return dict(zip(trial_ids, pool.map(read, trial_ids), strict=True))
 
 
 def _cores() -> int:

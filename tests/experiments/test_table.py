@@ -1,5 +1,6 @@
 """Tables: cells, selections, changed fields, and a user's own file."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from experiments.table import (
     parse_seeds,
     parse_setting,
 )
-from trainer.spec import Mix, Supervised, TinyNetwork
+from trainer.spec import Mix, Supervised, TinyNetwork, TrialSpec
 
 DEMO = find_table("demo", TABLES)
 TABLE1 = find_table("table1", TABLES)
@@ -34,6 +35,28 @@ def test_cells_and_their_ids_are_made_once_and_anew_for_a_changed_table() -> Non
     assert cell.trial_id is cell.trial_id
     changed = TABLE1.changed(["num_steps=50000"]).cells()[0]
     assert changed.trial_id == changed.spec.trial_id != cell.trial_id
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_spec_made_for_a_further_seed_is_the_one_that_reads_from_its_own_content(name: str) -> None:
+    for cell in find_table(name, TABLES).selected(seeds="0-2,4294967295").cells():
+        read = TrialSpec.model_validate_json(cell.spec.model_dump_json())
+        assert (cell.spec, cell.trial_id) == (read, read.trial_id)
+        assert (cell.seed, cell.label_fraction) == (read.seed, read.label_fraction)
+
+
+def test_a_cell_of_another_spec_has_its_own_id() -> None:
+    one, other = DEMO.cells()[:2]
+    assert replace(one, spec=other.spec).trial_id == other.trial_id == other.spec.trial_id
+
+
+@pytest.mark.parametrize(("path", "value"), [("seed", 0), ("seed", 1), ("label_fraction", "1/8")])
+def test_neither_a_row_nor_a_setting_changes_the_place_of_its_cells(path: str, value: object) -> None:
+    row = Row("A", Supervised(), deviations=((path, value),))
+    for rows, overrides in [((row,), ()), ((Row("A", Supervised()),), ((path, value),))]:
+        table = Table("t", "t", DEMO.frame, rows, (Fraction(1, 8),), (0,), overrides=overrides)
+        with pytest.raises(TableError, match=f"row 'A' changes {path}, a cell's place"):
+            table.cells()
 
 
 def test_a_mixing_row_has_no_cell_where_all_is_labelled() -> None:

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -52,6 +53,40 @@ def test_many_are_read_by_other_processes_in_order_and_each_once(storage: Storag
     assert HERE not in readers(found)
     assert not any(is_collecting for _, _, is_collecting in found.values())
     assert gc.isenabled()
+
+
+def test_what_answers_at_once_is_read_in_turn(storage: Storage) -> None:
+    asked_by: set[str] = set()
+    found = read_each(storage, lambda name: (asked_by.add(threading.current_thread().name), name)[1], NAMES)
+    assert list(found) == NAMES
+    assert asked_by == {threading.current_thread().name}
+
+
+def test_what_is_mostly_waited_for_is_asked_by_threads(storage: Storage) -> None:
+    asked_by: list[str] = []
+
+    def read(name: str) -> str:
+        time.sleep(0.004)
+        asked_by.append(threading.current_thread().name)
+        return name.upper()
+
+    names, began = NAMES[:80], time.perf_counter()
+    found = read_each(storage, read, names)
+    assert list(found.items()) == [(name, name.upper()) for name in names]
+    assert time.perf_counter() - began < 80 * 0.004
+    assert sorted(set(asked_by[:16])) == [threading.current_thread().name]
+    assert len(set(asked_by[16:])) > 4
+
+
+def test_what_is_work_is_done_in_turn_however_long_it_takes(storage: Storage) -> None:
+    asked_by: set[str] = set()
+
+    def read(name: str) -> int:
+        asked_by.add(threading.current_thread().name)
+        return sum(range(100_000))
+
+    read_each(storage, read, NAMES[:40])
+    assert asked_by == {threading.current_thread().name}
 
 
 def test_what_leaves_something_behind_is_read_here(storage: Storage, alone: None) -> None:

@@ -84,3 +84,26 @@ def completions(words: str) -> set[str]:
     asking = {"_MIXGRID_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     told = CliRunner().invoke(app, env=asking, prog_name="mixgrid")
     return set(told.output.split())
+
+
+_SEARCHES = """
+import atexit, gc
+usual = gc.get_threshold()[0]
+atexit.register(lambda: print("\\nSEARCHES", gc.get_threshold()[0] // usual, gc.get_freeze_count() > 0))
+from orchestrator.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [(["status", "demo"], (10, True)), (["doctor", "--help"], (1, False))],
+    ids=["brief", "may be long"],
+)
+def test_a_command_that_only_reads_is_hardly_searched_for_garbage(
+    words: list[str], wanted: tuple[int, bool], tmp_path: Path
+) -> None:
+    line = [sys.executable, "-c", _SEARCHES, *words, *(["--storage", str(tmp_path)] if "demo" in words else [])]
+    told = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+    times, is_frozen = told.stdout.splitlines()[-1].split()[1:]
+    assert (min(int(times), 10), is_frozen == "True") == wanted
