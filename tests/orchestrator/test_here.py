@@ -86,6 +86,14 @@ def test_another_seed_has_another_split_of_the_same_images(trained: str, places:
     assert one["split"] != two["split"]
 
 
+def test_images_judged_at_another_size_are_other_images(trained: str, places: dict[str, str]) -> None:
+    here = Here(places["data"], places["cache"])
+    full_size = SPEC.model_copy(update={"evaluation": SPEC.evaluation.model_copy(update={"protocol": "full_whole"})})
+    assert "data" in here.facts(SPEC)
+    assert "data" not in here.facts(full_size)  # its cache was never built
+    assert "data" in here.facts(SPEC.model_copy(update={"seed": 7}))
+
+
 def test_a_list_that_does_not_fit_the_images_is_no_split(trained: str, places: dict[str, str]) -> None:
     listed = SPEC.model_copy(update={"labeled_names": ("nowhere",)})
     assert "split" not in Here(places["data"], places["cache"]).facts(listed)

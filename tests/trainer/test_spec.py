@@ -55,6 +55,15 @@ class NewTrialSpec(TrialSpec):
 # --- identity -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("first", [0, 3])
+def test_with_other_seeds_it_is_as_if_it_had_been_made_with_them(first: int) -> None:
+    spec = TrialSpec(method=Mix(), label_fraction=EIGHTH, num_steps=50_000, seed=first)
+    for seed, (other, trial_id) in zip((0, 1, 3, 2**32 - 1), spec.with_seeds((0, 1, 3, 2**32 - 1)), strict=True):
+        made = TrialSpec(method=Mix(), label_fraction=EIGHTH, num_steps=50_000, seed=seed)
+        assert (other, trial_id) == (made, made.trial_id)
+        assert other.model_dump_json() == made.model_dump_json()
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_spec_written_out_in_full_keeps_its_id(name: str) -> None:
     entry = GOLDEN[name]
