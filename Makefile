@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Two at a time, for two cores: a test mostly waits for the processes it starts. Who dies is not replaced, for pytest-xdist
+# would wait for the tests of the dead for ever.
+TWO_AT_A_TIME := -n 2 --dist loadfile --max-worker-restart=0
 
 .PHONY: setup demo test check chaos format clean
 
@@ -21,13 +24,13 @@ demo: $(READY)
 	$(BIN)/mixgrid run demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 chaos: $(READY)
 	$(BIN)/python -m pytest -m chaos --durations=20

@@ -43,6 +43,13 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, 2**30)
 
 
+def give_back_freed_memory() -> None:
+    """Return to the system what glibc keeps of freed memory: only then does a process grow by what it takes next."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def allow_tf32(allowed: bool) -> None:
     """Say whether CUDA may round the factors of float32 products to TF32; torch's own default differs by operation."""
     torch.backends.cuda.matmul.allow_tf32 = allowed

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import torch
 
+from trainer.machine import give_back_freed_memory
+
 Size = Literal["small", "usual", "paper"]
 Call = Callable[[], object]
 
@@ -98,6 +100,7 @@ def peak_memory(call: Call, device: torch.device) -> float:
         call()
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
+    give_back_freed_memory()  # else a call takes what others left, and the process does not grow
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     except OSError:

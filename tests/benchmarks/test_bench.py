@@ -20,6 +20,7 @@ from orchestrator.cli.app import app
 from orchestrator.cli.benching import PARTS, lines_of
 from trainer.build import open_data
 from trainer.data.cache import CachedSplit, open_cache
+from trainer.machine import keep_freed_memory
 from trainer.spec import RunOptions, TinyNetwork
 
 SMALL = Setting(torch.device("cpu"), rounds=1, size="small")
@@ -92,7 +93,10 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert ratio_of([1.0, 10.0, 4.0], [2.0, 5.0, 4.0]).median == 1.0
 
 
-def test_the_peak_counts_what_is_gone_again() -> None:
+def test_the_peak_counts_what_is_gone_again_also_where_others_left_as_much() -> None:
+    keep_freed_memory()
+    left = [torch.ones(2**20) for _ in range(100)]
+    del left
     grown = peak_memory(lambda: torch.ones(64 * 2**18).sum(), SMALL.device)
     assert 50 < grown < 200
 
