@@ -44,6 +44,7 @@ class TableError(ValueError):
 
 MOST_SEEDS = 10_000
 _IDENTITY = ("label_fraction", "seed")
+_PLACE = "that is a cell's place, which the table's fractions and seeds say; --fractions and --seeds choose among them"
 _OF_MANY_KINDS = ("dataset", "network", "method", "mask", "optimizer", "schedule")
 
 
@@ -225,7 +226,7 @@ class Table:
         deviations = row.declared_at(fraction)
         for path in (*(deviation.path for deviation in deviations), *(path for path, _ in self.overrides)):
             if path in _IDENTITY:
-                raise TableError(f"table {self.name}, row {row.label!r} changes {path}, a cell's place")
+                raise TableError(f"table {self.name}, row {row.label!r} changes {path}: {_PLACE}")
         for deviation in deviations:
             if not change_field(content, deviation.path, deviation.value):
                 raise TableError(
@@ -247,6 +248,8 @@ class Table:
         samples = [self._spec(row, self.fractions_of(row)[0]) for row in self.rows if self.fractions_of(row)]
         for position, (path, _) in enumerate(overrides):
             known = self._known_paths(samples, overrides[:position])
+            if path in _IDENTITY:
+                raise TableError(f"--set {path}: {_PLACE}")
             if path not in known:
                 near = get_close_matches(path, sorted(known), n=3, cutoff=0.4)
                 hint = f"; near it are {', '.join(near)}" if near else ""

@@ -174,12 +174,9 @@ def _readers() -> str:
 def _mark(trial: str) -> str | None:
     """A digest of what tells the records of a trial from others; None without a result, or where one is too young."""
     latest = time.time_ns() - _YOUNG_NS
-    lines: list[tuple[object, ...]] = []
+    lines = []
     try:
         for name, stat in _records_of(trial):
-            if stat is None:
-                lines.append((name,))
-                continue
             if stat.st_mtime_ns > latest or stat.st_ctime_ns > latest:
                 return None
             lines.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
@@ -188,12 +185,11 @@ def _mark(trial: str) -> str | None:
     return hashlib.sha256(repr(sorted(lines)).encode()).hexdigest()
 
 
-def _records_of(trial: str) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Every file that a look at a done trial reads, and the name of every attempt."""
+def _records_of(trial: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file that a look at a done trial reads, by name; an attempt that left none of them says nothing."""
     yield "result.json", Path(trial, "result.json").stat()
     with os.scandir(f"{trial}/attempts") as attempts:
         for attempt in attempts:
-            yield attempt.name, None
             with os.scandir(attempt) as files:
                 for file in files:
                     if file.name.endswith(".json") or file.name.startswith("ended-"):

@@ -55,8 +55,12 @@ def test_neither_a_row_nor_a_setting_changes_the_place_of_its_cells(path: str, v
     row = Row("A", Supervised(), deviations=((path, value),))
     for rows, overrides in [((row,), ()), ((Row("A", Supervised()),), ((path, value),))]:
         table = Table("t", "t", DEMO.frame, rows, (Fraction(1, 8),), (0,), overrides=overrides)
-        with pytest.raises(TableError, match=f"row 'A' changes {path}, a cell's place"):
+        with pytest.raises(
+            TableError, match=f"row 'A' changes {path}: that is a cell's place, which .* --seeds choose"
+        ):
             table.cells()
+    with pytest.raises(TableError, match=f"^--set {path}: that is a cell's place"):
+        DEMO.changed([f"{path}={value}"])
 
 
 def test_a_mixing_row_has_no_cell_where_all_is_labelled() -> None:
@@ -98,7 +102,7 @@ def test_another_kind_starts_a_part_from_its_defaults() -> None:
         ("num_steps", "give field=value"),
         ("num_steps=-1", "num_steps.*greater than or equal to 1"),
         ("num_steps=many", "num_steps.*valid integer"),
-        ("label_fraction=1/2", "no cell"),
+        ("label_fraction=1/2", "that is a cell's place"),
         ("method.mask.block_counts=[]", "block_counts"),
         ("labeled_names=@/nowhere/list.txt", "--set labeled_names.*cannot be read"),
     ],

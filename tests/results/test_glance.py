@@ -134,7 +134,7 @@ def test_few_questions_are_asked_of_the_file_system(
     next_look, listed = after_a_look(storage, memory), list[str]()
     real = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or real(path))
-    assert len(list(glance._records_of(Path(storage.locate(trial_path(TRIAL)))))) == 3  # result, attempt, manifest
+    assert len(list(glance._records_of(storage.locate(trial_path(TRIAL))))) == 2  # result, manifest
     assert len(listed) == 2  # attempts, and the one that there is
     assert next_look.look(TRIAL)[1] is not None
     assert len(listed) == 4

@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 import threading
-import time
 import types
 from pathlib import Path
 
@@ -55,38 +54,40 @@ def test_many_are_read_by_other_processes_in_order_and_each_once(storage: Storag
     assert gc.isenabled()
 
 
-def test_what_answers_at_once_is_read_in_turn(storage: Storage) -> None:
-    asked_by: set[str] = set()
-    found = read_each(storage, lambda name: (asked_by.add(threading.current_thread().name), name)[1], NAMES)
-    assert list(found) == NAMES
-    assert asked_by == {threading.current_thread().name}
+class Clock:
+    """Time that passes when it is told to: how much of it went by, and how much of that was work."""
+
+    def __init__(self) -> None:
+        self.passed = self.worked = 0.0
+
+    def perf_counter(self) -> float:
+        return self.passed
+
+    def thread_time(self) -> float:
+        return self.worked
 
 
-def test_what_is_mostly_waited_for_is_asked_by_threads(storage: Storage) -> None:
-    asked_by: list[str] = []
+@pytest.mark.parametrize(
+    ("passed", "worked", "is_waited_for"),
+    [(1e-4, 0.0, False), (0.01, 0.009, False), (0.01, 0.001, True)],
+    ids=["answers at once", "is work", "is waited for"],
+)
+def test_threads_ask_for_what_is_mostly_waited_for(
+    passed: float, worked: float, is_waited_for: bool, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked_by = Clock(), list[str]()
+    monkeypatch.setattr(side_by_side, "time", clock)
 
     def read(name: str) -> str:
-        time.sleep(0.004)
+        clock.passed += passed
+        clock.worked += worked
         asked_by.append(threading.current_thread().name)
         return name.upper()
 
-    names, began = NAMES[:80], time.perf_counter()
-    found = read_each(storage, read, names)
-    assert list(found.items()) == [(name, name.upper()) for name in names]
-    assert time.perf_counter() - began < 80 * 0.004
-    assert sorted(set(asked_by[:16])) == [threading.current_thread().name]
-    assert len(set(asked_by[16:])) > 4
-
-
-def test_what_is_work_is_done_in_turn_however_long_it_takes(storage: Storage) -> None:
-    asked_by: set[str] = set()
-
-    def read(name: str) -> int:
-        asked_by.add(threading.current_thread().name)
-        return sum(range(100_000))
-
-    read_each(storage, read, NAMES[:40])
-    assert asked_by == {threading.current_thread().name}
+    found, me = read_each(storage, read, NAMES), threading.current_thread().name
+    assert list(found.items()) == [(name, name.upper()) for name in NAMES]
+    assert set(asked_by[:16]) == {me}
+    assert (me not in asked_by[16:]) == is_waited_for
 
 
 def test_what_leaves_something_behind_is_read_here(storage: Storage, alone: None) -> None:
