@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.table import Table
 from experiments.table1 import TABLE1
+from results.glance import leave_glance
 from trainer.consistency import ious_of
 from trainer.records import (
     Digests,
@@ -71,6 +72,7 @@ def put_trial(storage: Storage, spec: TrialSpec, rng: np.random.Generator, *, wi
         weights_sha256="ab" * 32,
     )
     storage.write(trial_path(trial_id, "result.json"), result.sealed())
+    leave_glance(storage, trial_id)  # as whatever finishes a trial does
 
 
 def judged(spec: TrialSpec) -> Iterator[tuple[int, str]]:

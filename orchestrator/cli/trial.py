@@ -33,6 +33,7 @@ def train(
     content, place = read_spec(spec), Storage(storage)
     from orchestrator.lease import hold_one
     from orchestrator.pruning import forget
+    from results.glance import leave_glance
     from trainer.distributed import launched_rank, torchrun_group
     from trainer.host import ProcessHost
     from trainer.run import run_trial
@@ -43,6 +44,8 @@ def train(
             forget(place, content.trial_id)
         host = ProcessHost(is_asked_to_stop)
         outcome = run_trial(content, options.changed(storage=storage, threads=threads), host)
+    if is_first and outcome.kind == "done":
+        leave_glance(place, content.trial_id)
     print(f"{content.trial_id}: {outcome.kind} {outcome.message}".rstrip())
     raise typer.Exit({"done": 0, "stopped": 130}.get(outcome.kind, 1))
 

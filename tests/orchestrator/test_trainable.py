@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
@@ -23,6 +24,8 @@ from orchestrator.trainable import (
     stalled_attempts,
     work,
 )
+from results.glance import OWN
+from tests.results.builders import put_done, spec_of
 from trainer.attempt import Outcome
 from trainer.host import Host
 from trainer.records import (
@@ -31,6 +34,7 @@ from trainer.records import (
     Manifest,
     attempt_path,
     checkpoint_name,
+    trial_path,
 )
 from trainer.run import failure_reason
 from trainer.spec import RunOptions, TrialSpec
@@ -206,6 +210,19 @@ def test_an_attempt_records_the_share_of_a_gpu_that_its_ranks_were_given(
     order = order_of(storage, placement=Placement(gpus_per_worker=0.25))
     work({"order": order.as_config()})
     assert [options.gpus_per_worker for options in seen] == [0.25]
+
+
+@pytest.mark.usefixtures("draining")
+@pytest.mark.parametrize(("rank", "kind", "is_left"), [(0, "done", True), (1, "done", False), (0, "failed", False)])
+def test_the_first_rank_of_a_trial_that_is_done_leaves_a_glance_at_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, rank: int, kind: Any, is_left: bool
+) -> None:
+    spec = spec_of("ClassMix")
+    put_done(storage, spec)
+    monkeypatch.setattr("trainer.run.run_trial", lambda *_: Outcome(kind))
+    monkeypatch.setattr("trainer.distributed.rank", lambda: rank)
+    work({"order": order_of(storage, trial_id=spec.trial_id, spec=spec.model_dump_json()).as_config()})
+    assert storage.exists(trial_path(spec.trial_id, OWN)) == is_left
 
 
 # --- several hosts ------------------------------------------------------------------------------------------------

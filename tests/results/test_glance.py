@@ -1,13 +1,16 @@
 """A glance says what reading says, and never of records that are no longer those that were read."""
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from results import glance
-from results.glance import MEMORY, Glances
+from results.glance import MEMORY, OWN, Glances, leave_glance
 from results.reading import read_all
 from results.staleness import facts_of
 from results.usage import hours_line, read_usage
@@ -21,6 +24,7 @@ from trainer.storage import Storage
 SPEC = spec_of("ClassMix", EIGHTH, 0)
 TRIAL = SPEC.trial_id
 RESULT = trial_path(TRIAL, "result.json")
+OWN_PATH = trial_path(TRIAL, OWN)
 MANIFEST = attempt_path(TRIAL, ATTEMPT, "manifest.json")
 IDS = list(dict.fromkeys(cell.trial_id for cell in TABLE.cells()))
 
@@ -79,6 +83,10 @@ def rewrite_in_place(storage: Storage) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def move_attempt(storage: Storage, name: str) -> None:
+    Path(storage.locate(attempt_path(TRIAL, ATTEMPT))).rename(storage.locate(attempt_path(TRIAL, name)))
+
+
 CHANGES: dict[str, Callable[[Storage], None]] = {
     "another result": lambda it: change_sealed(it, RESULT, lambda body: body.update(wall_seconds=7.0)),
     "a damaged result of the same size and time": rewrite_in_place,
@@ -86,6 +94,7 @@ CHANGES: dict[str, Callable[[Storage], None]] = {
     "another manifest": lambda it: change_sealed(it, MANIFEST, lambda body: body.update(device="NVIDIA H100")),
     "no manifest any more": lambda it: it.remove(MANIFEST),
     "a further attempt": lambda it: put_manifest(it, SPEC, attempt=f"{ATTEMPT}-b"),
+    "an attempt of another name": lambda it: move_attempt(it, f"{ATTEMPT}-b"),
     "a word of an end": lambda it: it.write(attempt_path(TRIAL, ATTEMPT, "ended-0000.json"), b"{}"),
 }
 
@@ -120,7 +129,7 @@ def test_hours_are_those_of_reading_all(holes_storage: Storage, memory: Path) ->
 
 def test_the_next_look_at_what_is_done_opens_nothing(storage: Storage, memory: Path, asked: list[str]) -> None:
     next_look = after_a_look(storage, memory)
-    assert sorted(path for path in asked if path.endswith(".json")) == [MANIFEST, RESULT]  # each once
+    assert sorted(path for path in asked if path.endswith(".json")) == sorted([OWN_PATH, MANIFEST, RESULT])  # each once
     del asked[:]
     state, found = next_look.look(TRIAL)
     assert (state.kind, state.step) == ("done", 20)
@@ -134,10 +143,13 @@ def test_few_questions_are_asked_of_the_file_system(
     next_look, listed = after_a_look(storage, memory), list[str]()
     real = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or real(path))
-    assert len(list(glance._records_of(storage.locate(trial_path(TRIAL))))) == 2  # result, manifest
+    assert len(glance._records_of(storage.locate(trial_path(TRIAL)))) == 2  # result, manifest
     assert len(listed) == 2  # attempts, and the one that there is
     assert next_look.look(TRIAL)[1] is not None
     assert len(listed) == 4
+    next_look.look_ahead([TRIAL])
+    assert next_look.look(TRIAL)[1] is not None
+    assert len(listed) == 6
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -343,6 +355,158 @@ def test_a_remote_storage_is_always_read(bucket: str, object_store, memory: Path
     assert found.wall_seconds == 7.0
     assert not storage.exists(MEMORY)
     assert not memory.exists()
+
+
+# --- what whoever finished a trial left -----------------------------------------------------------------------------
+
+
+def test_the_first_look_at_a_trial_with_a_glance_opens_no_record(
+    storage: Storage, memory: Path, asked: list[str]
+) -> None:
+    in_full = Glances(storage, memory).look(TRIAL)
+    leave_glance(storage, TRIAL)
+    del asked[:]
+    glances = Glances(storage, memory)
+    assert glances.look(TRIAL) == in_full
+    assert asked == [OWN_PATH]
+    glances.remember()
+    del asked[:]
+    assert Glances(storage, memory).look(TRIAL) == in_full
+    assert asked == []
+
+
+def test_glances_left_say_what_reading_says_of_every_kind_of_trial(holes_storage: Storage, memory: Path) -> None:
+    without = Glances(holes_storage, memory)
+    seen = {name: without.look(name) for name in IDS}
+    for name in IDS:
+        leave_glance(holes_storage, name)
+    left = {name for name in IDS if holes_storage.exists(trial_path(name, OWN))}
+    assert left == without.seen.keys()
+    with_them = Glances(holes_storage, memory)
+    assert {name: with_them.look(name) for name in IDS} == seen
+    assert with_them.seen == without.seen
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_glance_left_of_other_records_says_nothing(
+    change: str, storage: Storage, memory: Path, asked: list[str]
+) -> None:
+    leave_glance(storage, TRIAL)
+    CHANGES[change](storage)
+    del asked[:]
+    seen = Glances(storage, memory).look(TRIAL)
+    assert RESULT in asked
+    storage.remove(OWN_PATH)
+    assert seen == Glances(storage, memory).look(TRIAL)
+
+
+def test_what_changes_while_a_glance_is_left_is_read_again(
+    storage: Storage, memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = glance._read_in_full
+
+    def read_and_change(*args: object) -> object:
+        read = real(*args)  # type: ignore[arg-type]
+        change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
+        return read
+
+    monkeypatch.setattr(glance, "_read_in_full", read_and_change)
+    leave_glance(storage, TRIAL)
+    monkeypatch.setattr(glance, "_read_in_full", real)
+    assert storage.exists(OWN_PATH)
+    found = Glances(storage, memory).look(TRIAL)[1]
+    assert found is not None
+    assert found.wall_seconds == 7.0
+
+
+def test_a_copied_storage_needs_no_record_read(
+    storage: Storage, memory: Path, tmp_path: Path, asked: list[str]
+) -> None:
+    leave_glance(storage, TRIAL)
+    in_full = after_a_look(storage, memory).look(TRIAL)
+    shutil.copytree(storage.name, tmp_path / "copy")
+    copy = Storage(str(tmp_path / "copy"))
+    for look_ahead in (False, True):
+        glances = Glances(copy, memory)
+        del asked[:]
+        if look_ahead:
+            glances.look_ahead([TRIAL])
+        assert glances.look(TRIAL) == in_full
+        assert asked == [OWN_PATH]
+
+
+def test_a_glance_of_the_same_records_in_the_folder_of_another_trial_says_nothing(
+    storage: Storage, memory: Path
+) -> None:
+    leave_glance(storage, TRIAL)
+    other = spec_of("ClassMix", EIGHTH, 1).trial_id
+    shutil.copytree(storage.locate(trial_path(TRIAL)), storage.locate(trial_path(other)))
+    state, found = Glances(storage, memory).look(other)
+    assert (state.kind, found) == ("partial", None)
+    assert "belongs to" in state.detail
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", b"0" * 64 + b"\n{}"], ids=["empty", "no seal", "a wrong seal"])
+def test_a_damaged_glance_is_none(storage: Storage, memory: Path, asked: list[str], kept: bytes) -> None:
+    in_full = Glances(storage, memory).look(TRIAL)
+    storage.write(OWN_PATH, kept)
+    del asked[:]
+    assert Glances(storage, memory).look(TRIAL) == in_full
+    assert RESULT in asked
+
+
+def test_a_flipped_bit_in_a_glance_says_nothing(storage: Storage, memory: Path) -> None:
+    leave_glance(storage, TRIAL)
+    flipped = storage.read(OWN_PATH).replace(b'"wall_seconds":1.0', b'"wall_seconds":9.0')
+    assert flipped != storage.read(OWN_PATH)
+    storage.write(OWN_PATH, flipped)
+    found = Glances(storage, memory).look(TRIAL)[1]
+    assert found is not None
+    assert found.wall_seconds == 1.0
+
+
+def test_other_code_does_not_heed_what_was_left(
+    storage: Storage, memory: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_glance(storage, TRIAL)
+    monkeypatch.setattr(glance, "_readers", lambda: "other code")
+    del asked[:]
+    Glances(storage, memory).look(TRIAL)
+    assert RESULT in asked
+
+
+def test_no_glance_is_left_beside_damage_nor_where_it_cannot_be_written(
+    storage: Storage, memory: Path, asked: list[str]
+) -> None:
+    refuse_memory(Path(storage.locate(OWN_PATH)))
+    leave_glance(storage, TRIAL)
+    assert Glances(storage, memory).look(TRIAL)[1] is not None
+    storage.remove(OWN_PATH)
+    change_sealed(storage, MANIFEST, lambda body: body.update(attempt="another"))
+    leave_glance(storage, TRIAL)
+    assert storage.names(trial_path(TRIAL)) == ["attempts", "result.json"]
+
+
+def test_in_a_remote_storage_no_glance_is_left(bucket: str, object_store) -> None:  # type: ignore[no-untyped-def]
+    storage = Storage(object_store.url(bucket))
+    put_score(storage, "ClassMix", EIGHTH, 0, 0.75)
+    before = storage.names(trial_path(TRIAL))
+    leave_glance(storage, TRIAL)
+    assert storage.names(trial_path(TRIAL)) == before
+
+
+def test_the_code_that_reads_is_what_a_look_loads_of_the_rooms(storage: Storage, memory: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from results.glance import Glances
+from trainer.storage import Storage
+assert Glances(Storage({storage.name!r}), Path({str(memory)!r})).look({TRIAL!r})[1] is not None
+rooms = ("experiments", "orchestrator", "results", "trainer")
+print(*(m.__file__ for name, m in sorted(sys.modules.items()) if name.split(".")[0] in rooms), sep="\\n")
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert sorted(told.stdout.split()) == sorted(map(str, glance.code_that_reads()))
 
 
 # --- looking ahead ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.cli.common import Selection
+from results.glance import Glances
 from tests.orchestrator.conftest import small_table
 from trainer.reading import read_result
 from trainer.records import trial_path
@@ -148,7 +149,9 @@ def test_statistics_of_masks_are_a_table_a_csv_and_pictures(
         assert (folder / f"mask-statistics.{form}").read_bytes() == (tmp_path / f"again.{form}").read_bytes()
 
 
-def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp_path: Path) -> None:
+def test_train_gives_the_grids_numbers_and_leaves_a_glance_at_them(
+    trained: str, places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cell = small_table().cells()[1]
     spec = Storage(trained).locate(trial_path(cell.trial_id, "spec.json"))
     storage = str(tmp_path / "alone")
@@ -159,6 +162,12 @@ def test_train_gives_the_grids_numbers(trained: str, places: dict[str, str], tmp
     assert grid is not None
     assert alone.weights_sha256 == grid.weights_sha256
     assert [r.confusion for r in alone.evaluations] == [r.confusion for r in grid.evaluations]
+    in_full = Glances(Storage(trained), tmp_path / "memory").look(cell.trial_id)
+    monkeypatch.setattr("results.glance._read_in_full", pytest.fail)
+    state, found = Glances(Storage(storage), tmp_path / "memory").look(cell.trial_id)
+    assert state == in_full[0]
+    assert found is not None
+    assert found.attempts[0].ending == "finished"
 
 
 @pytest.mark.parametrize(
