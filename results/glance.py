@@ -1,20 +1,21 @@
-"""A look at trials that are done, as short as it can be: what was read of them in full is kept by their files.
+"""A look at trials that are done, as short as it can be: what was read of them in full is kept with their files' marks.
 
-Whoever finishes a trial leaves a glance beside its records, which holds while every record behind it is byte for byte
-what it was. Whoever looks remembers what it has seen of all trials, beside them or on a person's own machine where
-nothing can be written there, which holds while identity, size and times of these records are what they were, as git's
-index does for files. Both are caches and never the truth: without them all is read again. Only of trials that are done
-in a local storage is anything kept; what is failed, half done or at work is always read.
+Whoever finishes a trial leaves a glance beside its records, and whoever looks remembers what it has seen of all trials,
+beside them or on a person's own machine where nothing can be written there. A glance holds while every record behind it
+is what it was: by identity, size and times, as git's index does for files, else (in a copy, say) byte for byte. All of
+it is a cache and never the truth: without it all is read again. Only of trials that are done in a local storage is
+anything kept; what is failed, half done or at work is always read.
 """
 
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ MEMORY = "glances.json"
 OWN = "glance.json"
 """What whoever finished a trial left of it, in the trial's folder."""
 _YOUNG_NS = 2 * 10**9
-"""A file changed less than two seconds ago may change again without its times telling: it is not remembered."""
+"""A file changed less than two seconds before it was read may change again and its times not tell: its bytes count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,24 @@ class Glance:
         return next(((a.device, a.world_size) for a in self.attempts if a.attempt == self.attempt), None)
 
 
-_Read = tuple[TrialState, Glance | None, str | None]
-"""The state of a trial, a glance at it where it is done, and the mark of its files where that may be remembered."""
+_Kept = dict[str, Any]
+"""A glance as it is kept: what was `seen`, and the `marks` of the records behind it by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The state of a trial and a glance at it where it is done; `kept` where that may be, `is_new` if it is not yet."""
+
+    state: TrialState
+    glance: Glance | None
+    kept: _Kept | None
+    is_new: bool
+
+    @classmethod
+    def from_kept(cls, kept: _Kept, *, is_new: bool) -> "_Read":
+        seen = kept["seen"]
+        glance = Glance(**{**seen, "attempts": tuple(Attempt(*values) for values in seen["attempts"])})
+        return cls(TrialState("done", step=glance.num_steps), glance, kept, is_new)
 
 
 def leave_glance(storage: Storage, trial_id: str) -> None:
@@ -65,10 +82,9 @@ def leave_glance(storage: Storage, trial_id: str) -> None:
     """
     with suppress(OSError, ValueError):
         if storage.is_local:
-            content = _content(_records_of(_folder(storage, trial_id)))  # before they are read: see Glances._read
-            _, glance, is_whole = _read_in_full(storage, trial_id)
-            if glance is not None and is_whole:
-                storage.write(trial_path(trial_id, OWN), _to_keep({"content": content, "seen": _in_words(glance)}))
+            read = _read_in_full(storage, trial_id, _records_of(storage, trial_id))
+            if read.kept is not None:
+                storage.write(trial_path(trial_id, OWN), _to_keep(read.kept))
 
 
 class Glances:
@@ -85,72 +101,57 @@ class Glances:
         own = f"glances/{hashlib.sha256(storage.name.encode()).hexdigest()[:16]}.json"
         self._memories = ((storage, MEMORY), (Storage(str(folder)), own)) if storage.is_local else ()
         self._known = [_remembered(place, path) for place, path in self._memories]
-        self._held: dict[str, Any] = {}
+        self._held: dict[str, _Kept] = {}
         self._has_new = False
-        self._recalled: dict[str, Glance] = {}
         self._ahead: dict[str, _Read] = {}
         self.seen: dict[str, Glance] = {}
         """The trials looked at that are done, by id."""
 
     def look_ahead(self, trial_ids: Iterable[str]) -> None:
-        """Look at many trials, and read at once what is not remembered: their next `look` takes it from here."""
+        """Look at many trials, and open at once what has to be opened of them: their next `look` takes it from here."""
         if self._root is not None:
             unique = set(trial_ids)
-            self._recalled = {name: found for name in unique if (found := self._recall(name)) is not None}
-            self._ahead = read_each(self._storage, self._read, unique - self._recalled.keys(), is_pure=True)
+            recalled = {name: found for name in unique if (found := self._recall(name)) is not None}
+            rest = read_each(self._storage, self._read, unique - recalled.keys(), is_pure=True)
+            self._ahead = recalled | rest
 
     def look(self, trial_id: str) -> tuple[TrialState, Glance | None]:
         """The state of a trial, and a glance at it where it is done."""
-        recalled = self._recalled.pop(trial_id, None)
-        if recalled is None and trial_id not in self._ahead:
-            recalled = self._recall(trial_id)
-        if recalled is not None:
-            self.seen[trial_id] = recalled
-            return TrialState("done", step=recalled.num_steps), recalled
-        state, glance, mark = self._ahead.pop(trial_id) if trial_id in self._ahead else self._read(trial_id)
-        if glance is None:
+        read = self._ahead.pop(trial_id, None) or self._recall(trial_id) or self._read(trial_id)
+        if read.glance is None:
             self.seen.pop(trial_id, None)
-            return state, None
-        if mark is not None:
-            self._held[trial_id] = {"mark": mark, "seen": _in_words(glance)}
-            self._has_new = True
-        self.seen[trial_id] = glance
-        return state, glance
+            return read.state, None
+        if read.kept is not None:
+            self._held[trial_id] = read.kept
+            self._has_new |= read.is_new
+        self.seen[trial_id] = read.glance
+        return read.state, read.glance
 
-    def _recall(self, trial_id: str) -> Glance | None:
-        """What is remembered of a trial whose files are those of then."""
-        known = [memory[trial_id] for memory in (self._held, *self._known) if trial_id in memory]
-        mark = self._mark(trial_id) if known else None
-        for entry in known:
-            if entry["mark"] == mark:
-                self._held[trial_id] = entry
-                return _recalled(entry["seen"])
-        return None
-
-    def _mark(self, trial_id: str) -> str | None:
-        with suppress(OSError):
-            return None if self._root is None else _mark(_records_of(_folder(self._storage, trial_id)))
-        return None
+    def _recall(self, trial_id: str) -> _Read | None:
+        """What is remembered of a trial whose records are those of then, as is plain to see without opening one."""
+        known = self._known_of(trial_id)
+        records = _records_of(self._storage, trial_id) if known else {}
+        fitting = (kept for kept in known if _fits(kept, records, opens=False))
+        return next((_Read.from_kept(kept, is_new=False) for kept in fitting), None)
 
     def _read(self, trial_id: str) -> _Read:
-        records: list[_Record] = []
-        with suppress(OSError):
-            # Before they are read: what changes in between is read again the next time.
-            records = [] if self._root is None else _records_of(_folder(self._storage, trial_id))
-        own = self._own(trial_id, records)
-        if own is not None:
-            return TrialState("done", step=own.num_steps), own, _mark(records)
-        state, glance, is_whole = _read_in_full(self._storage, trial_id)
-        return state, glance, _mark(records) if is_whole else None
+        records = _records_of(self._storage, trial_id)
+        for kept in chain(self._known_of(trial_id), self._left_of(trial_id)) if records else ():
+            if _fits(kept, records, opens=True):
+                marks = {name: _mark(record, kept["marks"][name][0]) for name, record in records.items()}
+                return _Read.from_kept({**kept, "marks": marks}, is_new=True)
+        return _read_in_full(self._storage, trial_id, records)
 
-    def _own(self, trial_id: str, records: Sequence["_Record"]) -> Glance | None:
-        """The glance that was left of a trial when it was finished, where it is of these very records."""
+    def _known_of(self, trial_id: str) -> list[_Kept]:
+        return [memory[trial_id] for memory in (self._held, *self._known) if trial_id in memory]
+
+    def _left_of(self, trial_id: str) -> Iterator[_Kept]:
+        """The glance that was left at a trial when it was finished, if any."""
+        kept = None
         with suppress(OSError, ValueError):
-            if records:
-                kept = _kept(self._storage.read(trial_path(trial_id, OWN)))
-                if kept["seen"]["trial_id"] == trial_id and kept["content"] == _content(records):
-                    return _recalled(kept["seen"])
-        return None
+            kept = _kept(self._storage.read(trial_path(trial_id, OWN)))
+        if kept is not None and kept["seen"]["trial_id"] == trial_id:
+            yield kept
 
     def remember(self) -> None:
         """Keep what is new for the next look; of two that write at once the last one stays."""
@@ -167,11 +168,14 @@ class Glances:
                 return
 
 
-def _read_in_full(storage: Storage, trial_id: str) -> tuple[TrialState, Glance | None, bool]:
-    """The state of a trial, a glance at it where it is done, and whether every record behind that could be read."""
+def _read_in_full(storage: Storage, trial_id: str, records: Mapping[str, "_Record"]) -> _Read:
+    """Read every record. `records` were found before: what changes in between is then not what was marked."""
+    marks = {}
+    with suppress(OSError):
+        marks = {name: _mark(record, record.digest()) for name, record in records.items()}
     state, result = read_trial(storage, trial_id)
     if result is None:
-        return state, None, False
+        return _Read(state, None, None, is_new=False)
     manifests, damage = read_manifests(storage, trial_id)
     ended = next((manifest for manifest in manifests if manifest.attempt == result.attempt), None)
     glance = Glance(
@@ -182,18 +186,11 @@ def _read_in_full(storage: Storage, trial_id: str) -> tuple[TrialState, Glance |
         made_with=facts_of(storage, result) if damage else made_with(result, ended),
         attempts=attempts_of(storage, manifests, result, ()),
     )
-    return state, glance, not damage
+    seen = {field.name: getattr(glance, field.name) for field in fields(glance)}
+    return _Read(state, glance, {"marks": marks, "seen": seen} if marks and not damage else None, is_new=True)
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------
-
-
-def _in_words(glance: Glance) -> dict[str, Any]:
-    return {field.name: getattr(glance, field.name) for field in fields(glance)}
-
-
-def _recalled(seen: Mapping[str, Any]) -> Glance:
-    return Glance(**{**seen, "attempts": tuple(Attempt(*values) for values in seen["attempts"])})
 
 
 def _to_keep(known: Mapping[str, Any]) -> bytes:
@@ -245,49 +242,55 @@ _READING = (
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A file that a look at a trial reads, by its name in the trial's folder, as it was when it was found."""
+    """A file that a look at a trial reads, as it was when it was found."""
 
-    name: str
     path: str
     stat: os.stat_result
 
+    @property
+    def place(self) -> list[int]:
+        """What tells this file from another, or from itself before a change."""
+        return [self.stat.st_ino, self.stat.st_size, self.stat.st_mtime_ns, self.stat.st_ctime_ns]
 
-def _folder(storage: Storage, trial_id: str) -> str:
-    return f"{storage.name}/{trial_path(trial_id)}"
+    def digest(self) -> str:
+        """SHA-256 of its bytes. Raises: OSError where it is gone."""
+        with Path(self.path).open("rb", buffering=0) as file:
+            return hashlib.sha256(file.read()).hexdigest()
 
 
-def _records_of(trial: str) -> list[_Record]:
-    """Every file that a look at a done trial reads, by name; an attempt that left none of them says nothing.
+def _records_of(storage: Storage, trial_id: str) -> dict[str, _Record]:
+    """Every file that a look at a done trial reads, by name; none of remote storage, and where there is no result.
 
-    Raises: OSError where there is no result.
+    An attempt that left none of them says nothing.
     """
-    result = Path(trial, "result.json")
-    records = [_Record("result.json", str(result), result.stat())]
-    with os.scandir(f"{trial}/attempts") as attempts:
-        for attempt in attempts:
-            with os.scandir(attempt) as files:
-                for file in files:
-                    if file.name.endswith(".json") or file.name.startswith("ended-"):
-                        records.append(_Record(f"{attempt.name}/{file.name}", file.path, file.stat()))
-    return sorted(records, key=lambda record: record.name)
+    if not storage.is_local:
+        return {}
+    trial = f"{storage.name}/{trial_path(trial_id)}"
+    with suppress(OSError):
+        result = Path(trial, "result.json")
+        records = {"result.json": _Record(str(result), result.stat())}
+        with os.scandir(f"{trial}/attempts") as attempts:
+            for attempt in attempts:
+                with os.scandir(attempt) as files:
+                    for file in files:
+                        if file.name.endswith(".json") or file.name.startswith("ended-"):
+                            records[f"{attempt.name}/{file.name}"] = _Record(file.path, file.stat())
+        return records
+    return {}
 
 
-def _mark(records: Iterable[_Record]) -> str | None:
-    """A digest of what tells these files from others without opening them; None where there is none, or a young one."""
-    latest = time.time_ns() - _YOUNG_NS
-    lines = []
-    for name, stat in ((record.name, record.stat) for record in records):
-        if stat.st_mtime_ns > latest or stat.st_ctime_ns > latest:
-            return None
-        lines.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-    return hashlib.sha256(repr(lines).encode()).hexdigest() if lines else None
+def _mark(record: _Record, digest: str) -> list[Any]:
+    """The digest of a file, and what tells it from others unopened; the digest alone of one that is young."""
+    changed = max(record.stat.st_mtime_ns, record.stat.st_ctime_ns)
+    return [digest] if changed > time.time_ns() - _YOUNG_NS else [digest, *record.place]
 
 
-def _content(records: Iterable[_Record]) -> str:
-    """A digest of every byte of these files. Raises: OSError where one is gone."""
-    digest = hashlib.sha256()
-    for record in records:
-        with Path(record.path).open("rb", buffering=0) as file:
-            content = file.read()
-        digest.update(f"{record.name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
+def _fits(kept: _Kept, records: Mapping[str, _Record], *, opens: bool) -> bool:
+    """Whether these are the records of what was kept; `opens` those of which that is not plain to see."""
+    marks = kept["marks"]
+    with suppress(OSError):
+        return marks.keys() == records.keys() and all(
+            marks[name][1:] == record.place or (opens and marks[name][0] == record.digest())
+            for name, record in records.items()
+        )
+    return False

@@ -88,7 +88,7 @@ _digests: dict[str, str] = {}
 
 
 def remember_digests(folder: Path) -> None:
-    """Take what is known of today's files from a folder of this machine, or put it there: their reading takes a while.
+    """Take what is known of today's files from a folder of this machine, and put the rest there: reading takes a while.
 
     The memory is sealed, speaks of bytes alone and holds for one release of this module and of Python.
     """
@@ -97,9 +97,10 @@ def remember_digests(folder: Path) -> None:
     memory = Storage(str(folder))
     with suppress(OSError, DamagedRecord):
         kept = _KnownDigests.find(memory, _MEMORY)
-        if kept is not None and kept.reader == reader and kept.digests.keys() == now:
+        if kept is not None and kept.reader == reader:
             _digests.update(kept.digests)
-            return
+            if kept.digests.keys() == now:
+                return
     code_files()
     with suppress(OSError):
         memory.write(_MEMORY, _KnownDigests(reader=reader, digests={key: _digests[key] for key in now}).sealed())

@@ -143,7 +143,7 @@ def test_few_questions_are_asked_of_the_file_system(
     next_look, listed = after_a_look(storage, memory), list[str]()
     real = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or real(path))
-    assert len(glance._records_of(storage.locate(trial_path(TRIAL)))) == 2  # result, manifest
+    assert len(glance._records_of(storage, TRIAL)) == 2  # result, manifest
     assert len(listed) == 2  # attempts, and the one that there is
     assert next_look.look(TRIAL)[1] is not None
     assert len(listed) == 4
@@ -172,16 +172,25 @@ def test_what_has_changed_says_something_else(storage: Storage, memory: Path) ->
     assert found.wall_seconds == 7.0
 
 
-def test_what_changed_just_now_is_not_remembered(
+def test_what_changed_just_now_is_held_against_its_bytes(
     storage: Storage, memory: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
     monkeypatch.setattr(glance, "_YOUNG_NS", 3600 * 10**9)
+    opened: list[str] = []
+    real = glance._Record.digest
+    monkeypatch.setattr(glance._Record, "digest", lambda record: opened.append(record.path) or real(record))
     next_look = after_a_look(storage, memory)
-    del asked[:]
-    next_look.look(TRIAL)
-    assert RESULT in asked
-    assert not storage.exists(MEMORY)
-    assert not memory.exists()
+    del asked[:], opened[:]
+    in_full = next_look.look(TRIAL)
+    assert in_full[1] is not None
+    assert (sorted(opened), asked) == (sorted(map(storage.locate, (RESULT, MANIFEST))), [])
+    monkeypatch.setattr(glance, "_YOUNG_NS", 0)  # it has grown old
+    next_look = Glances(storage, memory)
+    assert next_look.look(TRIAL) == in_full
+    next_look.remember()
+    del opened[:]
+    assert Glances(storage, memory).look(TRIAL) == in_full
+    assert opened == []
 
 
 @pytest.mark.parametrize("kept", [b"", b"{}", b"0" * 64 + b"\n{}"], ids=["empty", "no seal", "a wrong seal"])
@@ -403,36 +412,40 @@ def test_a_glance_left_of_other_records_says_nothing(
 def test_what_changes_while_a_glance_is_left_is_read_again(
     storage: Storage, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = glance._read_in_full
+    real = glance.read_trial
 
-    def read_and_change(*args: object) -> object:
-        read = real(*args)  # type: ignore[arg-type]
+    def change_and_read(*args: object) -> object:
         change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=7.0))
-        return read
+        return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(glance, "_read_in_full", read_and_change)
+    monkeypatch.setattr(glance, "read_trial", change_and_read)
     leave_glance(storage, TRIAL)
-    monkeypatch.setattr(glance, "_read_in_full", real)
+    monkeypatch.setattr(glance, "read_trial", real)
+    change_sealed(storage, RESULT, lambda body: body.update(wall_seconds=6.0))
     assert storage.exists(OWN_PATH)
     found = Glances(storage, memory).look(TRIAL)[1]
     assert found is not None
-    assert found.wall_seconds == 7.0
+    assert found.wall_seconds == 6.0
 
 
 def test_a_copied_storage_needs_no_record_read(
     storage: Storage, memory: Path, tmp_path: Path, asked: list[str]
 ) -> None:
-    leave_glance(storage, TRIAL)
     in_full = after_a_look(storage, memory).look(TRIAL)
     shutil.copytree(storage.name, tmp_path / "copy")
-    copy = Storage(str(tmp_path / "copy"))
-    for look_ahead in (False, True):
-        glances = Glances(copy, memory)
-        del asked[:]
-        if look_ahead:
-            glances.look_ahead([TRIAL])
-        assert glances.look(TRIAL) == in_full
-        assert asked == [OWN_PATH]
+    leave_glance(storage, TRIAL)
+    storage.remove(MEMORY)
+    shutil.copytree(storage.name, tmp_path / "copy without the memory")
+    for name, opened in (("copy", []), ("copy without the memory", [OWN_PATH])):
+        for look_ahead in (False, True):
+            glances = Glances(Storage(str(tmp_path / name)), memory)
+            del asked[:]
+            if look_ahead:
+                glances.look_ahead([TRIAL])
+            assert glances.look(TRIAL) == in_full
+            assert asked == opened
+        glances.remember()
+        assert Glances(Storage(str(tmp_path / name)), memory)._recall(TRIAL) is not None
 
 
 def test_a_glance_of_the_same_records_in_the_folder_of_another_trial_says_nothing(
