@@ -193,29 +193,39 @@ def test_what_changed_just_now_is_held_against_its_bytes(
     assert opened == []
 
 
+@pytest.fixture(params=[MEMORY, OWN_PATH])
+def kept_at(request: pytest.FixtureRequest, storage: Storage, memory: Path) -> Path:
+    """The file of the one thing that is kept of the trial: the memory of a look, or what was left at its end."""
+    if request.param == MEMORY:
+        after_a_look(storage, memory)
+    else:
+        leave_glance(storage, TRIAL)
+    return Path(storage.locate(request.param))
+
+
 @pytest.mark.parametrize("kept", [b"", b"{}", b"0" * 64 + b"\n{}"], ids=["empty", "no seal", "a wrong seal"])
-def test_a_damaged_memory_is_none(storage: Storage, memory: Path, asked: list[str], kept: bytes) -> None:
-    after_a_look(storage, memory)
-    file = Path(storage.locate(MEMORY))
-    file.write_bytes(kept)
+def test_what_is_damaged_is_not_heeded(
+    storage: Storage, memory: Path, asked: list[str], kept_at: Path, kept: bytes
+) -> None:
+    kept_at.write_bytes(kept)
     del asked[:]
     assert Glances(storage, memory).look(TRIAL)[1] is not None
     assert RESULT in asked
 
 
-def test_a_flipped_bit_in_the_memory_says_nothing(storage: Storage, memory: Path) -> None:
-    after_a_look(storage, memory)
-    file = Path(storage.locate(MEMORY))
-    file.write_bytes(file.read_bytes().replace(b'"wall_seconds":1.0', b'"wall_seconds":9.0'))
+def test_a_flipped_bit_says_nothing(storage: Storage, memory: Path, kept_at: Path) -> None:
+    flipped = kept_at.read_bytes().replace(b'"wall_seconds":1.0', b'"wall_seconds":9.0')
+    assert flipped != kept_at.read_bytes()
+    kept_at.write_bytes(flipped)
     found = Glances(storage, memory).look(TRIAL)[1]
     assert found is not None
     assert found.wall_seconds == 1.0
 
 
+@pytest.mark.usefixtures("kept_at")
 def test_other_code_reads_for_itself(
     storage: Storage, memory: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after_a_look(storage, memory)
     monkeypatch.setattr(glance, "_readers", lambda: "other code")
     del asked[:]
     Glances(storage, memory).look(TRIAL)
@@ -457,35 +467,6 @@ def test_a_glance_of_the_same_records_in_the_folder_of_another_trial_says_nothin
     state, found = Glances(storage, memory).look(other)
     assert (state.kind, found) == ("partial", None)
     assert "belongs to" in state.detail
-
-
-@pytest.mark.parametrize("kept", [b"", b"{}", b"0" * 64 + b"\n{}"], ids=["empty", "no seal", "a wrong seal"])
-def test_a_damaged_glance_is_none(storage: Storage, memory: Path, asked: list[str], kept: bytes) -> None:
-    in_full = Glances(storage, memory).look(TRIAL)
-    storage.write(OWN_PATH, kept)
-    del asked[:]
-    assert Glances(storage, memory).look(TRIAL) == in_full
-    assert RESULT in asked
-
-
-def test_a_flipped_bit_in_a_glance_says_nothing(storage: Storage, memory: Path) -> None:
-    leave_glance(storage, TRIAL)
-    flipped = storage.read(OWN_PATH).replace(b'"wall_seconds":1.0', b'"wall_seconds":9.0')
-    assert flipped != storage.read(OWN_PATH)
-    storage.write(OWN_PATH, flipped)
-    found = Glances(storage, memory).look(TRIAL)[1]
-    assert found is not None
-    assert found.wall_seconds == 1.0
-
-
-def test_other_code_does_not_heed_what_was_left(
-    storage: Storage, memory: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    leave_glance(storage, TRIAL)
-    monkeypatch.setattr(glance, "_readers", lambda: "other code")
-    del asked[:]
-    Glances(storage, memory).look(TRIAL)
-    assert RESULT in asked
 
 
 def test_no_glance_is_left_beside_damage_nor_where_it_cannot_be_written(
