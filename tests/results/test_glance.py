@@ -193,6 +193,28 @@ def test_what_changed_just_now_is_held_against_its_bytes(
     assert opened == []
 
 
+def test_a_file_is_young_though_the_time_of_its_change_was_set_back(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glance, "_YOUNG_NS", 3600 * 10**9)
+    os.utime(storage.locate(RESULT), (0, 0))
+    assert glance._mark(glance._records_of(storage, TRIAL)["result.json"], "digest") == ["digest"]
+
+
+def test_what_is_new_is_remembered_though_what_was_known_is_looked_at_after_it(
+    storage: Storage, memory: Path, asked: list[str]
+) -> None:
+    glances = after_a_look(storage, memory)
+    put_score(storage, "ClassMix", EIGHTH, 1, 0.5)
+    new = spec_of("ClassMix", EIGHTH, 1).trial_id
+    for name in (new, TRIAL):
+        glances.look(name)
+    glances.remember()
+    del asked[:]
+    assert Glances(storage, memory).look(new)[1] is not None
+    assert asked == []
+
+
 @pytest.fixture(params=[MEMORY, OWN_PATH])
 def kept_at(request: pytest.FixtureRequest, storage: Storage, memory: Path) -> Path:
     """The file of the one thing that is kept of the trial: the memory of a look, or what was left at its end."""
