@@ -115,10 +115,11 @@ def work(config: dict[str, Any]) -> None:
 
     order = Order.from_config(config["order"])
     options = RunOptions.model_validate_json(order.options).changed(gpus_per_worker=order.placement.gpus_per_worker)
-    host = RayHost(Storage(options.storage), order.driver, nodes_of_trial())
+    storage = Storage(options.storage)
+    host = RayHost(storage, order.driver, nodes_of_trial())
     outcome = run_trial(TrialSpec.model_validate_json(order.spec), options, host)
     if outcome.kind == "done" and rank() == 0:
-        leave_glance(Storage(options.storage), order.trial_id)
+        leave_glance(storage, order.trial_id)
     if outcome.kind == "stopped" and not host.is_told_to_stop and (drained := host.drained_nodes):
         raise Drained(f"{outcome.message}: Ray drains node {', '.join(drained)}")
     if outcome.kind == "failed" and order.placement.workers > 1:
